@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bundle.h - a configuration and everything it names, as one sealed memfd.
+ *
+ * The master records what its conf_source gave while a conf was built, adds the slots it chose, and
+ * sends the memfd to its children, which build the same conf from it and never open a file.
+ * The monitor's bundle has no private keys: their entries are left out, and tls is not built there.
+ */
+#ifndef CONF_BUNDLE_H
+#define CONF_BUNDLE_H
+
+#include "conf/conf.h"
+
+/* Record: wraps another source and remembers every answer that it gave. */
+struct bundle_recorder;
+struct bundle_recorder *
+bundle_recorder_new(struct conf_source *from);
+struct conf_source *
+bundle_recorder_source(struct bundle_recorder *rec);
+void
+bundle_recorder_free(struct bundle_recorder *rec);
+
+/* Make the sealed memfd: name and text of the file, recorded answers (private keys only with_keys),
+ * the slots of conf and its gen. Returns the descriptor or -1. */
+int
+bundle_seal(struct bundle_recorder *rec, const char *name, struct slice text,
+            const struct conf *conf, bool with_keys);
+
+/* Build the conf from a bundle; takes no ownership of fd. Slots and gen are those of the bundle.
+ * NULL with errors filled as conf_load. A bundle whose framing is wrong is an error too. */
+struct conf *
+bundle_load(int fd, struct conf_errors *errors);
+
+/* The same with what a reload of the last bundle needs: text, name and recorded answers, to be
+ * built again with other addresses for names. */
+
+#endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * conf.h - the configuration as an immutable snapshot.
+ *
+ * conf_load() goes over the file's text once: scanner (positions, comments), json-c, option table,
+ * checks. What the file names (certificates, keys, addresses of names) comes from a struct
+ * conf_source, so that the master, which reads the disk, and its children, which read a bundle,
+ * build the same conf by the same code. Nothing here changes after conf_load() except the slots,
+ * which are given once, and the reference count.
+ *
+ * Durations are milliseconds, sizes bytes. All strings are NUL-terminated and owned by the conf.
+ */
+#ifndef CONF_CONF_H
+#define CONF_CONF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "shared/addr.h"
+#include "shared/log.h"
+#include "shared/slice.h"
+#include "shared/tls.h"
+
+enum conf_mode { CONF_HTTP, CONF_TCP };
+enum conf_algorithm { CONF_ROUND_ROBIN, CONF_W_ROUND_ROBIN, CONF_LEAST_CONN, CONF_IP_HASH };
+enum conf_client_auth { CONF_AUTH_OFF, CONF_AUTH_OPTIONAL, CONF_AUTH_REQUIRE };
+enum conf_health_type { CONF_HEALTH_OFF, CONF_HEALTH_TCP, CONF_HEALTH_HTTP };
+enum conf_state { CONF_READY, CONF_DRAIN, CONF_MAINT };
+enum conf_access_format { CONF_ACCESS_COMBINED, CONF_ACCESS_JSON, CONF_ACCESS_TCP };
+
+/* Timeouts of a listener and of an upstream, milliseconds; 0 is none. */
+struct conf_listener_timeouts {
+    uint32_t handshake, header, request_body, idle, send, tunnel;
+};
+struct conf_upstream_timeouts {
+    uint32_t connect, queue, response, response_body, send, tunnel;
+};
+
+/* A file that the configuration names, as its source gave it. */
+struct conf_file {
+    const char *path; /* absolute */
+    struct slice bytes;
+};
+
+struct conf_tls {
+    struct conf_cert {
+        struct conf_file cert;
+        struct conf_file key;
+    } * certs;
+    unsigned ncerts;
+    unsigned min_version;                        /* 0x0303 or 0x0304 as in TLS */
+    const char *ciphers, *ciphersuites, *curves; /* NULL: the defaults of tls.c */
+    char **alpn;                                 /* NULL-terminated; empty list: no ALPN */
+    enum conf_client_auth client_auth;
+    struct conf_file client_ca; /* path NULL: none */
+    bool strict_sni;
+    bool tickets;
+    struct tls_server
+        *server; /* shared/tls.h; a reference; NULL when built without keys (monitor) */
+};
+
+struct conf_listener {
+    const char *name;
+    unsigned slot; /* in the segment */
+    enum conf_mode mode;
+    struct addr *addrs; /* what to bind */
+    char **addr_texts;  /* canonical text of each: its identity over reloads */
+    unsigned naddrs;
+    struct conf_upstream *upstream; /* tcp: required; http: the last route; may be NULL in http */
+    struct conf_tls *tls;           /* NULL: cleartext */
+    uint32_t max_connections;       /* 0: none of its own */
+    bool forwarded_headers;
+    uint32_t backlog;
+    uint32_t header_bytes, header_count;
+    uint64_t body_bytes;              /* 0: none */
+    uint32_t requests_per_connection; /* 0: any number */
+    uint32_t max_age_ms;
+    struct conf_listener_timeouts timeouts;
+    struct conf_router *router; /* http: the routes that apply here, ordered; conf/router.h */
+};
+
+struct conf_backend {
+    const char *id;      /* as in labels: its address, or the id given; "name:port@address" for one
+                            address of a name */
+    const char *address; /* as in the file */
+    struct addr addr;
+    unsigned slot;
+    unsigned weight; /* 1..256 */
+    uint32_t max_connections;
+    enum conf_state state;
+    char **paths; /* NULL-terminated, NULL: none */
+    struct conf_upstream *upstream;
+    unsigned index;         /* in its upstream */
+    struct addr check_addr; /* where the health check goes */
+};
+
+/* A set of backends that share requests with one cursor: the whole upstream, or those that list a
+ * path. */
+struct conf_pool {
+    struct conf_upstream *upstream;
+    unsigned slot;  /* of its cursor in the segment */
+    const char *id; /* "default", "default:/api" */
+    struct conf_backend **backends;
+    unsigned nbackends;
+    uint16_t *schedule; /* indexes into backends: smooth weighted order, weights divided by their
+                           gcd; conf/schedule.h */
+    unsigned schedule_len;
+};
+
+struct conf_health {
+    enum conf_health_type type;
+    const char *path, *host, *method, *body; /* http; body NULL: any */
+    uint16_t port;                           /* 0: the backend's own */
+    uint32_t interval, timeout, jitter_percent;
+    unsigned rise, fall;
+    /* expect: status ranges, inclusive */
+    struct conf_range {
+        uint16_t from, to;
+    } * expect;
+    unsigned nexpect;
+};
+
+struct conf_upstream {
+    const char *name;
+    unsigned slot;
+    enum conf_algorithm algorithm;
+    struct conf_backend *backends;
+    unsigned nbackends;
+    struct conf_pool *pools; /* pools[0] is used when no path matches; see conf_upstream_pool */
+    char **pool_paths;       /* pools[i + 1] serves pool_paths[i] */
+    unsigned npools;
+    struct conf_health health;
+    struct {
+        uint32_t connections, idle, requests, lifetime;
+    } keepalive;
+    struct conf_upstream_timeouts timeouts;
+};
+
+struct conf_route {
+    char **listeners; /* NULL: all; else NULL-terminated */
+    const char *host; /* lower case; NULL: any; "*.suffix" */
+    const char *path; /* prefix by segments; NULL: none */
+    const char *path_exact;
+    struct conf_upstream *upstream;
+};
+
+struct conf_log {
+    enum log_level level;
+    const char *target; /* "stderr", "syslog" or an absolute path */
+    enum log_format format;
+};
+
+struct conf {
+    uint32_t refs; /* of this process; conf_ref, conf_unref */
+    uint64_t gen;  /* given by the master at each load */
+    uint64_t hash; /* first 48 bits of a digest of the effective configuration and of the files it
+                      names */
+    const char *path; /* of the file */
+    unsigned workers; /* resolved: "auto" is a number here */
+    bool workers_auto;
+    const char *user, *group; /* NULL: the default */
+    uint32_t max_connections; /* resolved */
+    bool has_metrics, metrics_given;
+    struct addr metrics;
+    struct cidr *metrics_allow;
+    unsigned nmetrics_allow;
+    struct {
+        const char *path; /* NULL: none */
+        unsigned mode;
+        const char *group; /* NULL: root's */
+        bool given;
+    } control;
+    const char *pid_file; /* NULL: none */
+    struct conf_log log;
+    struct {
+        const char *target; /* NULL: off; "stderr", "syslog" or an absolute path */
+        enum conf_access_format format;
+    } access_log;
+    uint32_t drain_timeout, lame_duck, retire_timeout;
+    struct conf_listener *listeners;
+    unsigned nlisteners;
+    struct conf_upstream *upstreams;
+    unsigned nupstreams;
+    struct conf_route *routes;
+    unsigned nroutes;
+    struct conf_arena *arena; /* owns all of the above; conf.c */
+    void *json;               /* the effective long form, for -T; owned */
+};
+
+/* Where the bytes and addresses that a configuration names come from. */
+struct conf_source {
+    /* The file's content, valid as long as the source. 0, or -1 with why (at most why_size bytes).
+     */
+    int (*read_file)(struct conf_source *src, const char *path, struct slice *out, char *why,
+                     size_t why_size);
+    /* The addresses of a name. Returns how many (at most max), 0 when it does not resolve. */
+    int (*resolve)(struct conf_source *src, const char *name, uint16_t port, struct addr *out,
+                   int max);
+};
+
+/* Errors and warnings, in the order of their places; one rendered text each, "file:line:column:
+ * path: what". */
+struct conf_errors {
+    char **errors;
+    unsigned nerrors;
+    char **warnings;
+    unsigned nwarnings;
+};
+void
+conf_errors_fini(struct conf_errors *errors);
+
+/* Build a conf from text. name is the file's name as messages write it (absolute path or as given);
+ * relative paths in it are relative to its folder. NULL with errors filled when anything is wrong;
+ * on success warnings may be filled. The new conf has one reference. */
+struct conf *
+conf_load(const char *name, struct slice text, struct conf_source *src, struct conf_errors *errors);
+struct conf *
+conf_ref(struct conf *conf);
+void
+conf_unref(struct conf *conf);
+
+/* The pool for an (already normalised) path: the longest path prefix by whole segments. Never NULL.
+ */
+struct conf_pool *
+conf_upstream_pool(struct conf_upstream *up, struct slice path);
+
+/* -T: the effective configuration in the long form, every default written out; a valid file, and a
+ * fixed point. */
+void
+conf_print(const struct conf *conf, FILE *out);
+/* --print-schema, --print-manual: from the option table alone. */
+void
+conf_print_schema(FILE *out);
+void
+conf_print_manual(FILE *out);
+
+/* Reads the disk and resolves names with getaddrinfo: for -t, -T and the master's loader child. */
+struct conf_source *
+conf_source_disk(void);
+void
+conf_source_disk_free(struct conf_source *src);
+
+#endif

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shm.h - the segment: one truth for all processes.
+ *
+ * One sparse memfd, mapped shared, made by the master and inherited. Fixed arrays, no allocator, no
+ * lock; C11 atomics of at most 8 bytes. Regions are page-aligned and laid out by who writes them;
+ * each process maps only its own regions writable:
+ *
+ *   M     master     identities and slots, reload verdict, ticket keys, workers' pids, operator's
+ * states H     monitor    health of each backend, epoch S     workers    gauges and cursors that
+ * all share (atomics; the master corrects them after a death) W[i]  worker i   heartbeat, counters,
+ * histograms, and its ledger of the gauges in S
+ *
+ * The master never uses a value that a child wrote as an index, a size or a pointer.
+ * Atomic access happens in shm.c and in the inline functions below, nowhere else.
+ */
+#ifndef SHARED_SHM_H
+#define SHARED_SHM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "shared/counters.h"
+#include "shared/reason.h"
+
+#define SHM_ROWS        128 /* workers alive at one time, retiring ones included */
+#define SHM_WORKERS     64  /* greatest number of workers of one master */
+#define SHM_LISTENERS   256
+#define SHM_UPSTREAMS   8192 /* pools have slots here too */
+#define SHM_BACKENDS    16384
+#define SHM_ID_MAX      192 /* bytes of an identity, NUL included */
+#define SHM_TICKET_KEYS 4
+#define SHM_VERDICT_MAX 4096
+#define SHM_CODES       502 /* status 100..599 and, last, other */
+
+#define SHM_CACHE_LINE 64
+typedef _Atomic uint64_t shm_u64;
+
+enum shm_kind { SHM_LISTENER, SHM_UPSTREAM, SHM_BACKEND };
+
+/* Counters and histograms that one process alone writes: no read-modify-write needed. */
+static inline void
+shm_count(shm_u64 *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+static inline uint64_t
+shm_get(const shm_u64 *v)
+{
+    return atomic_load_explicit((shm_u64 *)v, memory_order_relaxed);
+}
+
+static inline void
+shm_set(shm_u64 *v, uint64_t n)
+{
+    atomic_store_explicit(v, n, memory_order_relaxed);
+}
+
+struct shm_histogram {
+    shm_u64 bucket[HISTOGRAM_BUCKETS]; /* not cumulative */
+    shm_u64 sum_us;
+};
+void
+shm_observe(struct shm_histogram *h, uint64_t us);
+
+/* ---- M ---- */
+
+/* One slot: who has it. id is written before state with release. */
+enum shm_slot_state { SHM_SLOT_FREE, SHM_SLOT_USED, SHM_SLOT_REMOVED };
+struct shm_slot {
+    shm_u64 state;       /* enum shm_slot_state */
+    shm_u64 removed_gen; /* generation that removed it */
+    char id[SHM_ID_MAX]; /* listener: name; upstream: "name" or pool id; backend: "upstream/id" */
+    char detail[SHM_ID_MAX]; /* backend: address, tls, protocol, send_proxy: when it changes, health
+                                is lost */
+};
+
+struct shm_ticket_key {
+    uint8_t name[16];
+    uint8_t aes[32];
+    uint8_t hmac[32];
+    uint64_t born_s; /* wall clock; 0: empty */
+};
+
+enum shm_child_state { SHM_CHILD_NONE, SHM_CHILD_STARTING, SHM_CHILD_SERVING, SHM_CHILD_RETIRING };
+
+struct shm_child {
+    shm_u64 pid;   /* 0: none */
+    shm_u64 state; /* enum shm_child_state */
+    shm_u64 index; /* worker index */
+};
+
+struct shm_master {
+    uint64_t layout_hash; /* of sizes and versions: shm_layout_hash() */
+    shm_u64 started_us;   /* wall clock */
+    shm_u64 gen;          /* committed generation */
+    shm_u64 conf_hash;
+    shm_u64 is_draining;
+    shm_u64 reload_ok;        /* akash_config_last_reload_successful */
+    shm_u64 reload_success_s; /* wall clock of the last that succeeded */
+    shm_u64 reloads, reloads_failed;
+    shm_u64 worker_restarts;
+    shm_u64 heartbeat_ms;
+    shm_u64 pid;
+    struct shm_child workers[SHM_ROWS];
+    struct shm_child monitor;
+    char verdict[SHM_VERDICT_MAX]; /* text of the last reload's failure, NUL-terminated; for people
+                                    */
+    struct shm_slot listeners[SHM_LISTENERS];
+    struct shm_slot upstreams[SHM_UPSTREAMS];
+    struct shm_slot backends[SHM_BACKENDS];
+};
+
+/* Ticket keys have a page of their own: the monitor does not map it. keys[index] encrypts. */
+struct shm_keys {
+    shm_u64 version; /* odd while the master writes */
+    shm_u64 index;
+    struct shm_ticket_key keys[SHM_TICKET_KEYS];
+};
+
+/* ---- H ---- */
+
+enum shm_health_state { SHM_HEALTH_UNKNOWN, SHM_HEALTH_UP, SHM_HEALTH_DOWN };
+struct shm_health {
+    shm_u64 state;    /* enum shm_health_state; stored with release */
+    shm_u64 since_us; /* wall clock of the last change */
+    shm_u64 checked_us;
+    shm_u64 checks_failed; /* counters of probes */
+    shm_u64 checks_passed;
+    char last[128]; /* result of the last probe in words: "connect timeout" */
+};
+struct shm_monitor {
+    shm_u64 heartbeat_ms; /* monotonic */
+    shm_u64 epoch;        /* goes up with every change of any state */
+    struct shm_health backends[SHM_BACKENDS];
+};
+
+/* ---- S ---- */
+
+struct shm_shared_backend {
+    _Alignas(SHM_CACHE_LINE) shm_u64 active; /* exchanges in flight */
+    shm_u64 open;                            /* connections, busy and idle */
+    shm_u64 hurry; /* a passive failure was seen: the monitor probes now and sets it to 0... see
+                      shm_backend_hurry */
+};
+struct shm_shared_upstream {
+    _Alignas(SHM_CACHE_LINE) shm_u64 cursor;
+};
+struct shm_shared_listener {
+    _Alignas(SHM_CACHE_LINE) shm_u64 connections;
+};
+struct shm_shared {
+    _Alignas(SHM_CACHE_LINE) shm_u64 connections; /* of clients */
+    struct shm_shared_listener listeners[SHM_LISTENERS];
+    struct shm_shared_upstream upstreams[SHM_UPSTREAMS];
+    struct shm_shared_backend backends[SHM_BACKENDS];
+};
+
+/* ---- W ---- */
+
+struct shm_row_listener {
+#define SHM_COUNTER(name, ...) shm_u64 name;
+    LISTENER_COUNTERS(SHM_COUNTER)
+    shm_u64 codes[SHM_CODES]; /* akash_requests_total by status */
+    struct shm_histogram duration;
+};
+struct shm_row_backend {
+    BACKEND_COUNTERS(SHM_COUNTER)
+    struct shm_histogram response;
+    struct shm_histogram connect;
+};
+
+/* The worker's own part of each gauge in S, written between two steps of op. */
+struct shm_ledger {
+    shm_u64 connections;
+    shm_u64 listeners[SHM_LISTENERS];
+    shm_u64 backends_active[SHM_BACKENDS];
+    shm_u64 backends_open[SHM_BACKENDS];
+};
+
+struct shm_row {
+    shm_u64 heartbeat_ms; /* monotonic */
+    shm_u64 oldest_gen;   /* oldest conf generation alive in it */
+    shm_u64 confs;        /* confs alive in it */
+    shm_u64 is_accepting;
+    shm_u64 op; /* odd while S and the ledger disagree */
+    WORKER_COUNTERS(SHM_COUNTER)
+    shm_u64 failures[REASON_COUNT];
+    struct shm_ledger ledger;
+    struct shm_row_listener listeners[SHM_LISTENERS];
+    struct shm_row_backend backends[SHM_BACKENDS];
+#undef SHM_COUNTER
+};
+
+/* ---- the mapping ---- */
+
+enum shm_role { SHM_ROLE_MASTER, SHM_ROLE_MONITOR, SHM_ROLE_WORKER };
+
+/* Regions as this process maps them: what is not its own is read-only, keys is NULL in the monitor.
+ */
+struct shm {
+    int fd;
+    struct shm_master *m;
+    struct shm_keys *keys;
+    struct shm_monitor *h;
+    struct shm_shared *s;
+    struct shm_row *rows[SHM_ROWS];
+    struct shm_row *row; /* the worker's own */
+    void *base;
+    size_t size;
+};
+
+/* Make the memfd and map it as the master. 0 or -1 with errno. */
+int
+shm_create(struct shm *shm);
+/* Map an inherited segment in a role (row: the worker's). In a child: first shm_unmap the parent's.
+ * 0 or -1. */
+int
+shm_map(struct shm *shm, int fd, enum shm_role role, unsigned row);
+void
+shm_unmap(struct shm *shm);
+uint64_t
+shm_layout_hash(void);
+
+/* ---- slots (master) ---- */
+
+/* The slot of an identity: the one that has it (also when removed: it goes on counting), else a
+ * free one, else the oldest removed one whose removal every row's oldest conf is past. -1 when none
+ * is left. A backend whose detail changed is reported through *is_changed: its health is to be
+ * forgotten. */
+int
+shm_slot_claim(struct shm *shm, enum shm_kind kind, const char *id, const char *detail,
+               bool *is_changed);
+/* Mark as removed at gen every used slot of that kind whose keep[slot] is false. */
+void
+shm_slot_sweep(struct shm *shm, enum shm_kind kind, const bool *keep, uint64_t gen);
+
+/* ---- gauges ---- */
+
+/* A gauge in S and the worker's ledger entry for it. */
+struct shm_gauge {
+    shm_u64 *shared;
+    shm_u64 *ledger;
+};
+void
+shm_gauge_add(struct shm_row *row, struct shm_gauge g);
+void
+shm_gauge_sub(struct shm_row *row, struct shm_gauge g);
+/* Add one unless the shared value is at limit (0: no limit). false: it was. */
+bool
+shm_gauge_try_add(struct shm_row *row, struct shm_gauge g, uint64_t limit);
+
+/* Value for people: the sum of the ledgers of the rows that have a process. offset is that of the
+ * ledger entry within struct shm_ledger. */
+uint64_t
+shm_gauge_read(const struct shm *shm, size_t ledger_offset);
+
+/* After the death of the worker in row i: take its ledger out of S. The others may be running.
+ * false when a live row stayed in the middle of an operation: call again later (nothing is lost
+ * meanwhile). */
+bool
+shm_fold_row(struct shm *shm, unsigned row);
+
+/* ---- health ---- */
+static inline enum shm_health_state
+shm_health_get(const struct shm *shm, unsigned backend)
+{
+    return (enum shm_health_state)atomic_load_explicit(&shm->h->backends[backend].state,
+                                                       memory_order_acquire);
+}
+
+/* ---- ticket keys ---- */
+
+/* Master: make the first key, or rotate when the newest is older than 12 h. */
+void
+shm_keys_rotate(struct shm *shm, uint64_t wall_s);
+/* Worker: the key that encrypts (name NULL) or the one with that name if younger than 24 h. false:
+ * none. */
+bool
+shm_keys_find(const struct shm *shm, const uint8_t *name, uint64_t wall_s,
+              struct shm_ticket_key *out, bool *is_current);
+
+/* Ticket for round robin: shared by all workers. */
+static inline uint64_t
+shm_cursor_next(struct shm *shm, unsigned upstream)
+{
+    return atomic_fetch_add_explicit(&shm->s->upstreams[upstream].cursor, 1, memory_order_relaxed);
+}
+
+#endif

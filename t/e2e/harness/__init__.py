@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the end-to-end tests are written with; README.md beside this folder tells which part does what."""
+
+from .akashd import Akashd, http_config, tcp_config
+from .backend import Gate, ScriptedBackend
+from .client import Client
+from .fronts import FRONTS
+from .load import Load
+from .peers import Nginx, curl
+from .wire import PATIENCE, Malformed, Reset, Silence, free_port, until
+
+__all__ = [
+    "Akashd", "Client", "FRONTS", "Gate", "Load", "Malformed", "Nginx", "PATIENCE", "Reset",
+    "ScriptedBackend", "Silence", "curl", "free_port", "http_config", "tcp_config", "until",
+]

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * suites.h - one row for each unit test file, t/unit/test_NAME.c.
+ */
+#ifndef T_UNIT_SUITES_H
+#define T_UNIT_SUITES_H
+
+#include <check.h>
+
+#define UNIT_SUITES(X)
+
+#define DECLARE_SUITE(name) Suite *name##_suite(void);
+UNIT_SUITES(DECLARE_SUITE)
+#undef DECLARE_SUITE
+
+#endif
