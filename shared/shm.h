@@ -127,6 +127,7 @@ struct shm_keys {
 enum shm_health_state { SHM_HEALTH_UNKNOWN, SHM_HEALTH_UP, SHM_HEALTH_DOWN };
 struct shm_health {
     shm_u64 state;    /* enum shm_health_state; stored with release */
+    shm_u64 identity; /* hash of the slot's id and detail that the state is about; 0: none */
     shm_u64 since_us; /* wall clock of the last change */
     shm_u64 checked_us;
     shm_u64 checks_failed; /* counters of probes */
@@ -144,8 +145,7 @@ struct shm_monitor {
 struct shm_shared_backend {
     _Alignas(SHM_CACHE_LINE) shm_u64 active; /* exchanges in flight */
     shm_u64 open;                            /* connections, busy and idle */
-    shm_u64 hurry; /* a passive failure was seen: the monitor probes now and sets it to 0... see
-                      shm_backend_hurry */
+    shm_u64 hurry;                           /* passive failures seen: see shm_backend_hurry */
 };
 struct shm_shared_upstream {
     _Alignas(SHM_CACHE_LINE) shm_u64 cursor;
@@ -271,6 +271,21 @@ shm_health_get(const struct shm *shm, unsigned backend)
 {
     return (enum shm_health_state)atomic_load_explicit(&shm->h->backends[backend].state,
                                                        memory_order_acquire);
+}
+
+/* Monitor: whoever reads the state sees what was written before it. */
+static inline void
+shm_health_set(struct shm *shm, unsigned backend, enum shm_health_state state)
+{
+    atomic_store_explicit(&shm->h->backends[backend].state, state, memory_order_release);
+}
+
+/* Worker: a connect or an exchange failed. The counter only grows; the monitor, which maps S
+ * read-only, remembers what it saw last. Call child_wake() of the monitor's eventfd afterwards. */
+static inline void
+shm_backend_hurry(struct shm *shm, unsigned backend)
+{
+    atomic_fetch_add_explicit(&shm->s->backends[backend].hurry, 1, memory_order_relaxed);
 }
 
 /* ---- ticket keys ---- */
