@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import threading
+import time
 
 from .wire import (PATIENCE, REQUEST_LINE, Ended, Fields, Malformed, Reset, Silence, Wire, framing)
 
@@ -310,7 +311,6 @@ class ScriptedBackend:
 
     def wait(self, condition, what="the backend", deadline=PATIENCE):
         """Wait until condition(self) is true; checked at every event and ten times a second."""
-        import time
         end = time.monotonic() + deadline
         with self.changed:
             while not condition(self):
@@ -425,6 +425,16 @@ def echo():
         body = x.body()
         x.send(head(200, "OK", [("Content-Length", len(body))]) + body)
     return answer
+
+
+def tcp_echo(connection):
+    """An on_connect that makes the backend a plain echo server, half-close included."""
+    wire = connection.wire
+    wire.sock.settimeout(None)
+    while piece := wire.sock.recv(65536):
+        wire.received += piece
+        wire.sock.sendall(piece)
+    connection.close()
 
 
 class Gate:

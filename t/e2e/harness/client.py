@@ -142,7 +142,10 @@ class Client(Wire):
 
     def quiet(self, seconds):
         """Whether nothing comes, not even the end, for so long."""
+        if self.buf:
+            return False
         try:
-            return not self.buf and not self.fill(seconds) and False
+            self.fill(seconds)
         except Silence:
             return True
+        return False

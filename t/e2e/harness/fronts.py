@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fronts.py - the ways in which a client may reach akashd.
+
+A test that takes a front runs once for each: what it says about HTTP must hold over every one of them.
+A front is a listener's part of the configuration and a way to connect to it.
+"""
+
+import atexit
+import datetime
+import shutil
+import ssl
+import tempfile
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from .client import Client
+
+
+class Authority:
+    """A certificate authority of the test run."""
+
+    def __init__(self, folder=None, name="akashd tests"):
+        self.folder = Path(folder or tempfile.mkdtemp(prefix="akashd-ca-"))
+        self.folder.chmod(0o755)
+        if folder is None:
+            atexit.register(shutil.rmtree, self.folder, True)
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.cert = self._sign(self.name, self.key.public_key(), [], True)
+        self.file = self.folder / "ca.pem"
+        self.file.write_bytes(self.cert.public_bytes(serialization.Encoding.PEM))
+
+    def _sign(self, subject, public, names, authority, days=30):
+        now = datetime.datetime.utcnow()
+        b = (x509.CertificateBuilder().subject_name(subject).issuer_name(self.name)
+             .public_key(public).serial_number(x509.random_serial_number())
+             .not_valid_before(now - datetime.timedelta(days=1))
+             .not_valid_after(now + datetime.timedelta(days=days))
+             .add_extension(x509.BasicConstraints(authority, None), critical=True))
+        if names:
+            b = b.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), False)
+            b = b.add_extension(x509.ExtendedKeyUsage(
+                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), False)
+        return b.sign(self.key, hashes.SHA256())
+
+    def issue(self, *names, kind="ec", stem=None, days=30):
+        """(certificate file, key file) for these names, absolute paths."""
+        key = (ec.generate_private_key(ec.SECP256R1()) if kind == "ec"
+               else rsa.generate_private_key(65537, 2048))
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+        cert = self._sign(subject, key.public_key(), names, False, days)
+        stem = stem or f"{names[0].replace('*', 'any')}-{kind}"
+        cert_file, key_file = self.folder / f"{stem}.pem", self.folder / f"{stem}.key"
+        cert_file.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+        key_file.write_bytes(key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption()))
+        return str(cert_file), str(key_file)
+
+    def client_context(self, verify=True):
+        context = ssl.create_default_context(cafile=str(self.file))
+        if not verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+class Front:
+    """HTTP/1.1 over TCP."""
+
+    name, scheme = "http", "http"
+
+    def listener(self):
+        return {}
+
+    def connect(self, port, **kw):
+        return Client(port, **kw)
+
+
+class TlsFront(Front):
+    """HTTP/1.1 over TLS 1.3."""
+
+    name, scheme = "https", "https"
+    authority = None
+
+    def listener(self):
+        if not TlsFront.authority:
+            TlsFront.authority = Authority()
+            TlsFront.pair = TlsFront.authority.issue("localhost", "test")
+        cert, key = TlsFront.pair
+        return {"tls": {"certificates": [{"cert": cert, "key": key}]}}
+
+    def connect(self, port, **kw):
+        context = TlsFront.authority.client_context()
+        context.set_alpn_protocols(["http/1.1"])
+        return Client(port, wrap=lambda s: context.wrap_socket(
+            s, server_hostname="localhost", suppress_ragged_eofs=False), **kw)
+
+
+FRONTS = [Front(), TlsFront()]

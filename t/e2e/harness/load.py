@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""load.py - many clients at once, with every request accounted for.
+
+A Load runs its clients on an event loop in a thread of its own. Each request ends in exactly one record:
+counted as ok, or listed with when, who and why. Keep-alive clients reconnect when an answer said close; a
+connection that ends while an answer is owed is a failure, and so is a refused connect.
+"""
+
+import asyncio
+import re
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+HEAD_END = b"\r\n\r\n"
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.I)
+CLOSE = re.compile(rb"\r\nconnection:[^\r]*\bclose\b", re.I)
+
+
+@dataclass
+class Failure:
+    when: float
+    client: str
+    number: int
+    why: str
+
+
+@dataclass
+class Account:
+    """What became of the requests."""
+
+    ok: int = 0
+    statuses: Counter = field(default_factory=Counter)
+    failures: list = field(default_factory=list)
+    tags: Counter = field(default_factory=Counter)
+    latencies: list = field(default_factory=list)
+    connects: int = 0
+
+    @property
+    def total(self):
+        return self.ok + len(self.failures)
+
+    @property
+    def reasons(self):
+        return Counter(f.why for f in self.failures)
+
+    def assert_all_ok(self, at_least=1):
+        assert not self.failures, f"{len(self.failures)} of {self.total}: {self.reasons}; first: {self.failures[0]}"
+        assert self.ok >= at_least, f"only {self.ok} requests were made"
+
+
+class _Exchange(asyncio.Protocol):
+    """One connection; answers() yields the head and the body of one answer at a time."""
+
+    def __init__(self):
+        self.buf = bytearray()
+        self.waiter = None
+        self.lost = None  # "FIN" or the error's name once the connection has ended
+
+    def connection_made(self, transport):
+        self.transport = transport
+        sock = transport.get_extra_info("socket")
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data):
+        self.buf += data
+        self._wake()
+
+    def eof_received(self):
+        self.lost = self.lost or "FIN"
+        self._wake()
+
+    def connection_lost(self, error):
+        self.lost = self.lost or (type(error).__name__ if error else "FIN")
+        self._wake()
+
+    def _wake(self):
+        if self.waiter and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    async def more(self):
+        if self.lost:
+            raise ConnectionError(self.lost)
+        self.waiter = asyncio.get_running_loop().create_future()
+        await self.waiter
+
+    async def answer(self):
+        """(status, head, body); needs Content-Length, as the backends of load tests give it."""
+        while (at := self.buf.find(HEAD_END)) < 0:
+            await self.more()
+        head = bytes(self.buf[:at + 4])
+        status = int(head[9:12])
+        m = LENGTH.search(head)
+        length = int(m.group(1)) if m else 0
+        while len(self.buf) < at + 4 + length:
+            await self.more()
+        body = bytes(self.buf[at + 4:at + 4 + length])
+        del self.buf[:at + 4 + length]
+        return status, head, body
+
+
+class Load:
+    """keepalive clients that keep their connection and fresh ones that open one for each request.
+
+    check(status, head, body) returns None when the answer is right, else why not.
+    tag(head, body), if given, names what the answer is counted under in account.tags.
+    limit is how many requests each client makes at most.
+    """
+
+    def __init__(self, port, keepalive=0, fresh=0, target="/", host="127.0.0.1", tls=None, limit=None,
+                 check=None, tag=None, timeout=15, body=None, pause=0.0):
+        self.port, self.host, self.tls, self.limit = port, host, tls, limit
+        self.check = check or (lambda s, h, b: None if s == 200 else f"status {s}")
+        self.tag, self.timeout, self.pause = tag, timeout, pause
+        self.account = Account()
+        self.began = time.monotonic()
+        self.stopping = threading.Event()
+        extra = f"Content-Length: {len(body)}\r\n" if body is not None else ""
+        method = "POST" if body is not None else "GET"
+        self.keep = (f"{method} {target} HTTP/1.1\r\nHost: load\r\n{extra}\r\n").encode() + (body or b"")
+        self.once = (f"{method} {target} HTTP/1.1\r\nHost: load\r\nConnection: close\r\n{extra}\r\n"
+                     ).encode() + (body or b"")
+        self.counts = keepalive, fresh
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self.thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def wait_total(self, count, deadline=60):
+        """Wait until so many requests have ended, one way or the other."""
+        end = time.monotonic() + deadline
+        while self.account.total < count:
+            assert time.monotonic() < end, f"{self.account.total} of {count} requests in {deadline} s"
+            assert self.thread.is_alive() or self.account.total >= count, "the load ended early"
+            time.sleep(0.005)
+        return self.account
+
+    def join(self, deadline=120):
+        """Wait for a load with a limit to be through."""
+        self.thread.join(deadline)
+        assert not self.thread.is_alive(), f"load still running after {deadline} s"
+        return self.account
+
+    def stop(self):
+        """Let every client finish the request it is at."""
+        self.stopping.set()
+        return self.join(self.timeout + 10)
+
+    async def _run(self):
+        keepalive, fresh = self.counts
+        await asyncio.gather(*[self._client(f"keepalive {i}", self.keep, True) for i in range(keepalive)],
+                             *[self._client(f"fresh {i}", self.once, False) for i in range(fresh)])
+
+    async def _connect(self):
+        loop = asyncio.get_running_loop()
+        if self.port is None:
+            _, end = await loop.create_unix_connection(_Exchange, self.host)
+        else:
+            _, end = await loop.create_connection(_Exchange, self.host, self.port, ssl=self.tls,
+                                                  server_hostname="localhost" if self.tls else None)
+        self.account.connects += 1
+        return end
+
+    async def _client(self, name, request, keep):
+        end, number = None, 0
+        while not self.stopping.is_set() and (self.limit is None or number < self.limit):
+            number += 1
+            began = time.monotonic()
+            phase = "connect"
+            try:
+                if end is None:
+                    end = await asyncio.wait_for(self._connect(), self.timeout)
+                phase = "answer"
+                end.transport.write(request)
+                status, head, body = await asyncio.wait_for(end.answer(), self.timeout)
+                self._count(name, number, status, head, body, began)
+                if not keep or CLOSE.search(head):
+                    end.transport.close()
+                    end = None
+            except (OSError, ssl.SSLError, asyncio.TimeoutError, ValueError) as why:
+                self._fail(name, number, f"{phase}: {str(why) or type(why).__name__}")
+                if end is not None:
+                    end.transport.abort()
+                    end = None
+                await asyncio.sleep(0.02)
+            if self.pause:
+                await asyncio.sleep(self.pause)
+        if end is not None:
+            end.transport.close()
+
+    def _count(self, name, number, status, head, body, began):
+        self.account.statuses[status] += 1
+        wrong = self.check(status, head, body)
+        if wrong:
+            return self._fail(name, number, wrong)
+        self.account.ok += 1
+        self.account.latencies.append(time.monotonic() - began)
+        if self.tag:
+            self.account.tags[self.tag(head, body)] += 1
+
+    def _fail(self, name, number, why):
+        self.account.failures.append(Failure(time.monotonic() - self.began, name, number, why))

@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every deadline of HTTP mode: it ends what it should, when it should, and nothing else moves it.
+
+Times are taken from the event that starts the deadline to the event that shows its end. The daemon's clock
+ticks in steps of 64 ms, so an end may come that much early or late; above, a busy machine is given room.
+"""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from harness import FRONTS, PATIENCE, backend as answers, free_port, http_config
+from harness.client import Client, build, chunk
+
+SHORT = 0.5
+TICK = 0.13
+LATE = 3.0
+FAR = "30s"
+
+
+class Watch:
+    """Seconds since it was made."""
+
+    def __init__(self):
+        self.began = time.monotonic()
+
+    @property
+    def seconds(self):
+        return time.monotonic() - self.began
+
+    def assert_about(self, seconds):
+        assert seconds - TICK <= self.seconds <= seconds + LATE, f"{self.seconds:.3f} s, not {seconds} s"
+
+
+def site_with(make_site, listener=None, upstream=None, **kw):
+    """A site where only the named deadlines are short."""
+    mine = {"header": FAR, "request_body": FAR, "idle": FAR, "send": FAR}
+    theirs = {"connect": FAR, "response": FAR, "response_body": FAR, "send": FAR}
+    return make_site(listener={"timeouts": {**mine, **(listener or {})}},
+                     upstream={"timeouts": {**theirs, **(upstream or {})}}, **kw)
+
+
+def drip(client, pieces, pause=0.05):
+    """Send one piece after another until the daemon has had enough or all are sent."""
+    stop = threading.Event()
+
+    def run():
+        for piece in pieces:
+            if stop.wait(pause) or not client.try_send(piece):
+                return
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return stop
+
+
+# -- header
+
+
+def test_head_that_does_not_come_to_an_end_is_408(make_site):
+    site = site_with(make_site, {"header": f"{SHORT}s"})
+    client = site.client()
+    watch = Watch()
+    client.send(b"GET / HTTP/1.1\r\nHost: te")
+    answer = client.response("GET")
+    watch.assert_about(SHORT)
+    assert answer.status == 408 and answer.closes and "header_timeout" in answer.text
+    assert client.ended() == "fin"
+    assert site.backend.received == b""
+
+
+def test_dripping_bytes_do_not_extend_the_head(make_site):
+    site = site_with(make_site, {"header": f"{SHORT}s"})
+    client = site.client()
+    watch = Watch()
+    client.send(b"GET / HTTP/1.1\r\n")
+    stop = drip(client, [b"X-%d: y\r\n" % n for n in range(90)])
+    answer = client.response("GET")
+    stop.set()
+    watch.assert_about(SHORT)
+    assert answer.status == 408
+
+
+def test_head_of_a_later_request_has_its_own_deadline(make_site):
+    site = site_with(make_site, {"header": f"{SHORT}s"})
+    client = site.client()
+    assert client.ask().status == 200
+    client.send(b"GET / HT")
+    watch = Watch()
+    assert client.response("GET").status == 408
+    watch.assert_about(SHORT)
+
+
+def test_client_that_sends_nothing_is_closed_in_silence(make_site):
+    site = site_with(make_site, {"header": f"{SHORT}s", "idle": f"{SHORT}s"})
+    client = site.client()
+    watch = Watch()
+    assert client.ended() == "fin"
+    watch.assert_about(SHORT)
+    assert client.count == 0
+
+
+def test_finished_head_is_not_under_the_header_deadline(make_site):
+    site = site_with(make_site, {"header": "200ms", "idle": "200ms"})
+    go = threading.Event()
+
+    def answer(x):
+        x.wait(go)
+        answers.fixed(b"late")(x)
+    site.backend.answer(answer)
+    client = site.client()
+    client.request()
+    assert client.quiet(0.6)
+    go.set()
+    assert client.response().body == b"late"
+
+
+# -- request_body
+
+
+@pytest.mark.parametrize("field", [("Content-Length", 10), ("Transfer-Encoding", "chunked")],
+                         ids=["counted", "chunked"])
+def test_body_that_stops_is_408(make_site, field):
+    site = site_with(make_site, {"request_body": f"{SHORT}s"})
+    client = site.client()
+    watch = Watch()
+    client.send(build("POST", "/", [field]) + (b"a" if field[0] == "Content-Length" else b"5\r\na"))
+    answer = client.response("POST")
+    watch.assert_about(SHORT)
+    assert answer.status == 408 and answer.closes and "body_timeout" in answer.text
+    assert not [r for r in site.backend.requests if r.complete]
+    for connection in site.backend.connections:
+        assert connection.quiet_end.wait(PATIENCE)
+
+
+def test_dripping_bytes_do_not_extend_the_body(make_site):
+    site = site_with(make_site, {"request_body": f"{SHORT}s"})
+    client = site.client()
+    watch = Watch()
+    client.send(build("POST", "/", [("Content-Length", 1000)]))
+    stop = drip(client, [b"x"] * 1000)
+    answer = client.response("POST")
+    stop.set()
+    watch.assert_about(SHORT)
+    assert answer.status == 408
+
+
+def test_body_that_makes_progress_is_not_cut(make_site):
+    site = site_with(make_site, {"request_body": f"{SHORT}s"})
+    site.backend.answer(answers.echo())
+    client = site.client()
+    watch = Watch()
+    client.send(build("POST", "/", [("Content-Length", 8 * 8192)]))
+    for _ in range(8):
+        assert client.quiet(0.15)
+        client.send(b"x" * 8192)
+    answer = client.response("POST")
+    assert watch.seconds > SHORT
+    assert answer.status == 200 and len(answer.body) == 8 * 8192
+
+
+# -- idle
+
+
+@pytest.mark.parametrize("front", FRONTS, ids=lambda f: f.name)
+def test_idle_keepalive_client_is_closed_in_silence(make_site, front):
+    site = site_with(make_site, {"idle": f"{SHORT}s"}, front=front)
+    client = site.client()
+    assert client.ask().status == 200
+    watch = Watch()
+    assert client.ended() == "fin"
+    watch.assert_about(SHORT)
+
+
+def test_idle_deadline_begins_anew_with_each_answer(make_site):
+    site = site_with(make_site, {"idle": f"{SHORT}s"})
+    client = site.client()
+    watch = Watch()
+    for _ in range(4):
+        assert client.ask().status == 200
+        assert client.quiet(0.25)
+    assert watch.seconds > SHORT
+    assert client.ask().status == 200
+
+
+def test_idle_backend_connection_is_closed(make_site):
+    site = make_site(upstream={"keepalive": {"idle": f"{SHORT}s"}})
+    assert site.client().ask().status == 200
+    watch = Watch()
+    assert site.backend.connections[0].quiet_end.wait(PATIENCE)
+    watch.assert_about(SHORT)
+
+
+# -- send
+
+
+def test_reader_that_takes_nothing_is_reset(make_site):
+    site = site_with(make_site, {"send": f"{SHORT}s"})
+    site.backend.answer(answers.fixed(b"x" * 40000000))
+    client = site.client(rcvbuf=4096)
+    client.request()
+    assert site.backend.blocked.wait(PATIENCE)
+    assert site.backend.connections[0].quiet_end.wait(PATIENCE), "the exchange was not given up"
+    answer = client.response()
+    assert not answer.complete and answer.end == "rst"
+
+
+def test_reader_that_makes_progress_is_not_reset(make_site):
+    site = site_with(make_site, {"send": f"{SHORT}s"})
+    size = 40000000
+    site.backend.answer(answers.fixed(b"x" * size))
+    client = site.client(rcvbuf=65536, record=False)
+    client.request()
+    assert site.backend.blocked.wait(PATIENCE)
+    head = client.response_head()
+    got = 0
+    watch = Watch()
+    never = threading.Event()
+    while watch.seconds < 3 * SHORT:  # slow, but enough for the kernel to report room within a deadline
+        client.counted(1000000, lambda piece: None)
+        got += 1000000
+        never.wait(0.1)
+    client.counted(size - got, lambda piece: None)
+    assert head.status == 200
+
+
+def test_backend_that_takes_nothing_is_504(make_site):
+    site = site_with(make_site, upstream={"send": f"{SHORT}s"})
+    released = threading.Event()
+    site.backend.answer(lambda x: released.wait(PATIENCE * 2))  # reads nothing all the while
+    client = site.client()
+    client.send(build("POST", "/", [("Content-Length", 60000000)]))
+    sender = threading.Thread(target=client.try_send, args=(b"x" * 60000000,), daemon=True)
+    sender.start()
+    answer = client.response("POST")
+    released.set()
+    assert answer.status == 504 and answer.closes
+
+
+# -- connect
+
+
+@pytest.fixture
+def black_hole():
+    """An address whose queue of connections is full: a SYN gets no answer."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    fillers = []
+    for _ in range(4):
+        filler = socket.socket()
+        filler.setblocking(False)
+        filler.connect_ex(listener.getsockname())
+        fillers.append(filler)
+    yield "127.0.0.1:%d" % listener.getsockname()[1]
+    for filler in fillers:
+        filler.close()
+    listener.close()
+
+
+def test_backend_that_does_not_accept_is_504(launch, black_hole):
+    port = free_port()
+    launch(http_config(port, [black_hole], {"timeouts": {"connect": f"{SHORT}s"}}))
+    with Client(port) as client:
+        watch = Watch()
+        answer = client.ask()
+        watch.assert_about(SHORT)
+        assert answer.status == 504 and "connect_timeout" in answer.text
+
+
+# -- response
+
+
+def test_backend_that_never_answers_is_504(make_site):
+    site = site_with(make_site, upstream={"response": f"{SHORT}s"})
+    site.backend.always(answers.stall())
+    client = site.client()
+    watch = Watch()
+    answer = client.ask()
+    watch.assert_about(SHORT)
+    assert answer.status == 504 and "response_timeout" in answer.text
+    assert site.backend.connections[0].quiet_end.wait(PATIENCE)
+    site.backend.always(answers.fixed(b"ok"))
+    if not answer.closes:
+        assert client.ask().body == b"ok"
+
+
+def test_dripping_head_of_an_answer_is_504(make_site):
+    site = site_with(make_site, upstream={"response": f"{SHORT}s"})
+
+    def answer(x):
+        never = threading.Event()
+        x.send(b"HTTP/1.1 200 OK\r\n")
+        for n in range(90):
+            x.send(b"X-%d: y\r\n" % n)
+            x.wait(never, 0.05)
+    site.backend.answer(answer)
+    watch = Watch()
+    assert site.client().ask().status == 504
+    watch.assert_about(SHORT)
+
+
+def test_interim_answers_do_not_hold_the_response_deadline_off_for_ever(make_site):
+    site = site_with(make_site, upstream={"response": f"{SHORT}s"})
+    stop = threading.Event()
+
+    def answer(x):
+        x.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        x.wait(stop)
+    site.backend.answer(answer)
+    answer = site.client().ask()
+    stop.set()
+    assert answer.status == 504 and [i.status for i in answer.interim] == [103]
+
+
+def test_response_deadline_begins_when_the_request_was_sent(make_site):
+    site = site_with(make_site, upstream={"response": f"{SHORT}s"})
+    client = site.client()
+    client.send(build("POST", "/", [("Content-Length", 4)]) + b"a")
+    assert client.quiet(2 * SHORT)
+    client.send(b"bcd")
+    assert client.response("POST").status == 200
+
+
+# -- response_body
+
+
+def test_answer_that_stops_is_cut_visibly(make_site):
+    site = site_with(make_site, upstream={"response_body": f"{SHORT}s"})
+    for raw in (b"Content-Length: 10\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", b"\r\nhello"):
+        site.backend.answer(answers.stall(b"HTTP/1.1 200 OK\r\n" + raw))
+        client = site.client()
+        watch = Watch()
+        answer = client.ask()
+        watch.assert_about(SHORT)
+        assert answer.status == 200 and answer.body == b"hello" and not answer.complete
+        site.backend.wait(lambda b: not b.connections[-1].open, "the end of the backend connection")
+
+
+def test_dripping_answer_is_cut(make_site):
+    site = site_with(make_site, upstream={"response_body": f"{SHORT}s"})
+
+    def answer(x):
+        never = threading.Event()
+        x.send(answers.head(fields=[("Content-Length", 1000)]))
+        for _ in range(1000):
+            x.send(b"x")
+            x.wait(never, 0.05)
+    site.backend.answer(answer)
+    watch = Watch()
+    assert not site.client().ask().complete
+    watch.assert_about(SHORT)
+
+
+def test_answer_that_makes_progress_is_not_cut(make_site):
+    site = site_with(make_site, upstream={"response_body": f"{SHORT}s"})
+
+    def answer(x):
+        never = threading.Event()
+        x.send(answers.head(fields=[("Content-Length", 8 * 8192)]))
+        for _ in range(8):
+            x.wait(never, 0.15)
+            x.send(b"x" * 8192)
+    site.backend.answer(answer)
+    watch = Watch()
+    answer = site.client().ask()
+    assert answer.complete and len(answer.body) == 8 * 8192 and watch.seconds > SHORT
+
+
+def test_slow_reader_is_not_blamed_on_the_backend(make_site):
+    """While the client does not read, the backend is not read either: that is no silence of its own."""
+    site = site_with(make_site, upstream={"response_body": f"{SHORT}s"})
+    size = 30000000
+    site.backend.answer(answers.fixed(b"x" * size))
+    client = site.client(rcvbuf=4096, record=False)
+    client.request()
+    assert site.backend.blocked.wait(PATIENCE)
+    never = threading.Event()
+    assert not never.wait(2 * SHORT)  # the deadline that must not strike passes here
+    count = [0]
+    answer = client.response(sink=lambda piece: count.__setitem__(0, count[0] + len(piece)))
+    assert answer.complete and count[0] == size
+
+
+def test_deadlines_are_counted_by_reason(make_site):
+    site = site_with(make_site, {"header": "200ms"}, {"response": "200ms"})
+    client = site.client()
+    client.send(b"GET")
+    assert client.response("GET").status == 408
+    site.backend.always(answers.stall())
+    assert site.client().ask().status == 504
+    for reason in ("header_timeout", "response_timeout"):
+        site.akashd.wait_metric("akash_failures_total", lambda v: v == 1, reason=reason)
+
+
+def test_chunked_upload_in_many_small_chunks_makes_progress_by_its_data(make_site):
+    site = site_with(make_site, {"request_body": "2s"})
+    site.backend.answer(answers.echo())
+    client = site.client()
+    client.send(build("POST", "/", [("Transfer-Encoding", "chunked")]) + chunk(b"x") * 20000 + b"0\r\n\r\n")
+    assert len(client.response("POST").body) == 20000
