@@ -73,9 +73,6 @@ REFUSED = {
     "absolute form of another scheme": (get(line=b"GET ftp://test/ HTTP/1.1"), {400}),
     "absolute form without Host field": (get(line=b"GET http://test/ HTTP/1.1", host=b""), {400}),
     "PROXY header": (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + get(), {400}),
-    "TRACE": (get(line=b"TRACE / HTTP/1.1"), {405}),
-    "CONNECT": (get(line=b"CONNECT test:80 HTTP/1.1"), {405, 400}),
-    "CONNECT with a path": (get(line=b"CONNECT / HTTP/1.1"), {405, 400}),
     # field lines
     "bare CR for a line end": (b"GET / HTTP/1.1\rHost: test\r\r", {400}),  # what follows ends the line
     "CR in a value": (get(b"X: a\rb\r\n"), {400}),

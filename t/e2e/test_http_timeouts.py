@@ -15,6 +15,7 @@ from harness import FRONTS, PATIENCE, backend as answers, free_port, http_config
 from harness.client import Client, build, chunk
 
 SHORT = 0.5
+SHORT_MS = "500ms"
 TICK = 0.13
 LATE = 3.0
 FAR = "30s"
@@ -59,7 +60,7 @@ def drip(client, pieces, pause=0.05):
 
 
 def test_head_that_does_not_come_to_an_end_is_408(make_site):
-    site = site_with(make_site, {"header": f"{SHORT}s"})
+    site = site_with(make_site, {"header": SHORT_MS})
     client = site.client()
     watch = Watch()
     client.send(b"GET / HTTP/1.1\r\nHost: te")
@@ -71,7 +72,7 @@ def test_head_that_does_not_come_to_an_end_is_408(make_site):
 
 
 def test_dripping_bytes_do_not_extend_the_head(make_site):
-    site = site_with(make_site, {"header": f"{SHORT}s"})
+    site = site_with(make_site, {"header": SHORT_MS})
     client = site.client()
     watch = Watch()
     client.send(b"GET / HTTP/1.1\r\n")
@@ -83,7 +84,7 @@ def test_dripping_bytes_do_not_extend_the_head(make_site):
 
 
 def test_head_of_a_later_request_has_its_own_deadline(make_site):
-    site = site_with(make_site, {"header": f"{SHORT}s"})
+    site = site_with(make_site, {"header": SHORT_MS})
     client = site.client()
     assert client.ask().status == 200
     client.send(b"GET / HT")
@@ -93,7 +94,7 @@ def test_head_of_a_later_request_has_its_own_deadline(make_site):
 
 
 def test_client_that_sends_nothing_is_closed_in_silence(make_site):
-    site = site_with(make_site, {"header": f"{SHORT}s", "idle": f"{SHORT}s"})
+    site = site_with(make_site, {"header": SHORT_MS, "idle": SHORT_MS})
     client = site.client()
     watch = Watch()
     assert client.ended() == "fin"
@@ -122,7 +123,7 @@ def test_finished_head_is_not_under_the_header_deadline(make_site):
 @pytest.mark.parametrize("field", [("Content-Length", 10), ("Transfer-Encoding", "chunked")],
                          ids=["counted", "chunked"])
 def test_body_that_stops_is_408(make_site, field):
-    site = site_with(make_site, {"request_body": f"{SHORT}s"})
+    site = site_with(make_site, {"request_body": SHORT_MS})
     client = site.client()
     watch = Watch()
     client.send(build("POST", "/", [field]) + (b"a" if field[0] == "Content-Length" else b"5\r\na"))
@@ -135,11 +136,11 @@ def test_body_that_stops_is_408(make_site, field):
 
 
 def test_dripping_bytes_do_not_extend_the_body(make_site):
-    site = site_with(make_site, {"request_body": f"{SHORT}s"})
+    site = site_with(make_site, {"request_body": SHORT_MS})
     client = site.client()
     watch = Watch()
     client.send(build("POST", "/", [("Content-Length", 1000)]))
-    stop = drip(client, [b"x"] * 1000)
+    stop = drip(client, [b"x"] * 150)
     answer = client.response("POST")
     stop.set()
     watch.assert_about(SHORT)
@@ -147,7 +148,7 @@ def test_dripping_bytes_do_not_extend_the_body(make_site):
 
 
 def test_body_that_makes_progress_is_not_cut(make_site):
-    site = site_with(make_site, {"request_body": f"{SHORT}s"})
+    site = site_with(make_site, {"request_body": SHORT_MS})
     site.backend.answer(answers.echo())
     client = site.client()
     watch = Watch()
@@ -165,7 +166,7 @@ def test_body_that_makes_progress_is_not_cut(make_site):
 
 @pytest.mark.parametrize("front", FRONTS, ids=lambda f: f.name)
 def test_idle_keepalive_client_is_closed_in_silence(make_site, front):
-    site = site_with(make_site, {"idle": f"{SHORT}s"}, front=front)
+    site = site_with(make_site, {"idle": SHORT_MS}, front=front)
     client = site.client()
     assert client.ask().status == 200
     watch = Watch()
@@ -174,7 +175,7 @@ def test_idle_keepalive_client_is_closed_in_silence(make_site, front):
 
 
 def test_idle_deadline_begins_anew_with_each_answer(make_site):
-    site = site_with(make_site, {"idle": f"{SHORT}s"})
+    site = site_with(make_site, {"idle": SHORT_MS})
     client = site.client()
     watch = Watch()
     for _ in range(4):
@@ -185,7 +186,7 @@ def test_idle_deadline_begins_anew_with_each_answer(make_site):
 
 
 def test_idle_backend_connection_is_closed(make_site):
-    site = make_site(upstream={"keepalive": {"idle": f"{SHORT}s"}})
+    site = make_site(upstream={"keepalive": {"idle": SHORT_MS}})
     assert site.client().ask().status == 200
     watch = Watch()
     assert site.backend.connections[0].quiet_end.wait(PATIENCE)
@@ -196,7 +197,7 @@ def test_idle_backend_connection_is_closed(make_site):
 
 
 def test_reader_that_takes_nothing_is_reset(make_site):
-    site = site_with(make_site, {"send": f"{SHORT}s"})
+    site = site_with(make_site, {"send": SHORT_MS})
     site.backend.answer(answers.fixed(b"x" * 40000000))
     client = site.client(rcvbuf=4096)
     client.request()
@@ -207,7 +208,7 @@ def test_reader_that_takes_nothing_is_reset(make_site):
 
 
 def test_reader_that_makes_progress_is_not_reset(make_site):
-    site = site_with(make_site, {"send": f"{SHORT}s"})
+    site = site_with(make_site, {"send": SHORT_MS})
     size = 40000000
     site.backend.answer(answers.fixed(b"x" * size))
     client = site.client(rcvbuf=65536, record=False)
@@ -226,7 +227,7 @@ def test_reader_that_makes_progress_is_not_reset(make_site):
 
 
 def test_backend_that_takes_nothing_is_504(make_site):
-    site = site_with(make_site, upstream={"send": f"{SHORT}s"})
+    site = site_with(make_site, upstream={"send": SHORT_MS})
     released = threading.Event()
     site.backend.answer(lambda x: released.wait(PATIENCE * 2))  # reads nothing all the while
     client = site.client()
@@ -261,7 +262,7 @@ def black_hole():
 
 def test_backend_that_does_not_accept_is_504(launch, black_hole):
     port = free_port()
-    launch(http_config(port, [black_hole], {"timeouts": {"connect": f"{SHORT}s"}}))
+    launch(http_config(port, [black_hole], {"timeouts": {"connect": SHORT_MS}}))
     with Client(port) as client:
         watch = Watch()
         answer = client.ask()
@@ -273,7 +274,7 @@ def test_backend_that_does_not_accept_is_504(launch, black_hole):
 
 
 def test_backend_that_never_answers_is_504(make_site):
-    site = site_with(make_site, upstream={"response": f"{SHORT}s"})
+    site = site_with(make_site, upstream={"response": SHORT_MS})
     site.backend.always(answers.stall())
     client = site.client()
     watch = Watch()
@@ -287,7 +288,7 @@ def test_backend_that_never_answers_is_504(make_site):
 
 
 def test_dripping_head_of_an_answer_is_504(make_site):
-    site = site_with(make_site, upstream={"response": f"{SHORT}s"})
+    site = site_with(make_site, upstream={"response": SHORT_MS})
 
     def answer(x):
         never = threading.Event()
@@ -302,7 +303,7 @@ def test_dripping_head_of_an_answer_is_504(make_site):
 
 
 def test_interim_answers_do_not_hold_the_response_deadline_off_for_ever(make_site):
-    site = site_with(make_site, upstream={"response": f"{SHORT}s"})
+    site = site_with(make_site, upstream={"response": SHORT_MS})
     stop = threading.Event()
 
     def answer(x):
@@ -315,7 +316,7 @@ def test_interim_answers_do_not_hold_the_response_deadline_off_for_ever(make_sit
 
 
 def test_response_deadline_begins_when_the_request_was_sent(make_site):
-    site = site_with(make_site, upstream={"response": f"{SHORT}s"})
+    site = site_with(make_site, upstream={"response": SHORT_MS})
     client = site.client()
     client.send(build("POST", "/", [("Content-Length", 4)]) + b"a")
     assert client.quiet(2 * SHORT)
@@ -327,7 +328,7 @@ def test_response_deadline_begins_when_the_request_was_sent(make_site):
 
 
 def test_answer_that_stops_is_cut_visibly(make_site):
-    site = site_with(make_site, upstream={"response_body": f"{SHORT}s"})
+    site = site_with(make_site, upstream={"response_body": SHORT_MS})
     for raw in (b"Content-Length: 10\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", b"\r\nhello"):
         site.backend.answer(answers.stall(b"HTTP/1.1 200 OK\r\n" + raw))
         client = site.client()
@@ -339,12 +340,12 @@ def test_answer_that_stops_is_cut_visibly(make_site):
 
 
 def test_dripping_answer_is_cut(make_site):
-    site = site_with(make_site, upstream={"response_body": f"{SHORT}s"})
+    site = site_with(make_site, upstream={"response_body": SHORT_MS})
 
     def answer(x):
         never = threading.Event()
         x.send(answers.head(fields=[("Content-Length", 1000)]))
-        for _ in range(1000):
+        for _ in range(150):
             x.send(b"x")
             x.wait(never, 0.05)
     site.backend.answer(answer)
@@ -354,7 +355,7 @@ def test_dripping_answer_is_cut(make_site):
 
 
 def test_answer_that_makes_progress_is_not_cut(make_site):
-    site = site_with(make_site, upstream={"response_body": f"{SHORT}s"})
+    site = site_with(make_site, upstream={"response_body": SHORT_MS})
 
     def answer(x):
         never = threading.Event()
@@ -370,7 +371,7 @@ def test_answer_that_makes_progress_is_not_cut(make_site):
 
 def test_slow_reader_is_not_blamed_on_the_backend(make_site):
     """While the client does not read, the backend is not read either: that is no silence of its own."""
-    site = site_with(make_site, upstream={"response_body": f"{SHORT}s"})
+    site = site_with(make_site, upstream={"response_body": SHORT_MS})
     size = 30000000
     site.backend.answer(answers.fixed(b"x" * size))
     client = site.client(rcvbuf=4096, record=False)

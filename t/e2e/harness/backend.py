@@ -75,20 +75,14 @@ class Exchange:
             view = view[sent:]
 
     def wait(self, event, deadline=None):
-        """Wait for event, the end of the backend, or that akashd ends the connection."""
-        wire = self.connection.wire
-        waited = 0.0
+        """Wait for event, without reading. Ended when akashd ends the connection first."""
+        poll = select.poll()
+        poll.register(self.connection.wire.sock, select.POLLRDHUP)
+        end = None if deadline is None else time.monotonic() + deadline
         while not event.wait(0.01) and not self.backend.closing.is_set():
-            waited += 0.01
-            if deadline and waited > deadline:
+            if end and time.monotonic() > end:
                 return False
-            readable, _, _ = select.select([wire.sock], [], [], 0)
-            if readable and not wire.end:
-                try:
-                    wire.fill(0.01)
-                except Silence:
-                    pass
-            if wire.end:
+            if poll.poll(0):
                 raise Ended("akashd ended the connection")
         return event.is_set()
 
@@ -146,7 +140,7 @@ class Connection:
         except Malformed as why:
             self.malformed = str(why)
             self.reset()
-        except (Ended, Reset, OSError, ValueError):
+        except (Ended, Reset, Silence, OSError, ValueError):
             self.close()
         finally:
             self.open = False
