@@ -33,11 +33,10 @@ enum http_method {
 #undef HTTP_METHOD_ENUM
 };
 
-/* Fields that akashd itself looks at. Flags: H hop-by-hop, always removed (RFC 9110 7.6.1);
- * T may not stand in a trailer (RFC 9110 6.5.1: framing, routing, authentication, response
- * control). */
-#define HTTP_F_HOP     1
-#define HTTP_F_TRAILER 2 /* forbidden in trailers */
+/* Fields that akashd itself looks at: a row here is all that a new one takes. */
+#define HTTP_F_HOP     1 /* hop-by-hop, always removed (RFC 9110 7.6.1) */
+#define HTTP_F_TRAILER 2 /* forbidden in trailers (RFC 9110 6.5.1) */
+#define HTTP_F_END     4 /* end to end: Connection may not name it (RFC 9110 7.6.1) */
 #define HTTP_FIELDS(X) \
     X(CONNECTION, "connection", HTTP_F_HOP | HTTP_F_TRAILER) \
     X(KEEP_ALIVE, "keep-alive", HTTP_F_HOP | HTTP_F_TRAILER) \
@@ -45,30 +44,30 @@ enum http_method {
     X(TE, "te", HTTP_F_HOP | HTTP_F_TRAILER) \
     X(UPGRADE, "upgrade", HTTP_F_HOP | HTTP_F_TRAILER) \
     X(HTTP2_SETTINGS, "http2-settings", HTTP_F_HOP | HTTP_F_TRAILER) \
-    X(TRANSFER_ENCODING, "transfer-encoding", HTTP_F_HOP | HTTP_F_TRAILER) \
-    X(CONTENT_LENGTH, "content-length", HTTP_F_TRAILER) \
-    X(HOST, "host", HTTP_F_TRAILER) \
+    X(TRANSFER_ENCODING, "transfer-encoding", HTTP_F_HOP | HTTP_F_TRAILER | HTTP_F_END) \
+    X(CONTENT_LENGTH, "content-length", HTTP_F_TRAILER | HTTP_F_END) \
+    X(HOST, "host", HTTP_F_TRAILER | HTTP_F_END) \
     X(TRAILER, "trailer", HTTP_F_TRAILER) \
-    X(EXPECT, "expect", HTTP_F_TRAILER) \
-    X(AUTHORIZATION, "authorization", HTTP_F_TRAILER) \
-    X(COOKIE, "cookie", HTTP_F_TRAILER) \
-    X(SET_COOKIE, "set-cookie", HTTP_F_TRAILER) \
-    X(CONTENT_ENCODING, "content-encoding", HTTP_F_TRAILER) \
-    X(CONTENT_TYPE, "content-type", HTTP_F_TRAILER) \
-    X(CONTENT_RANGE, "content-range", HTTP_F_TRAILER) \
-    X(CACHE_CONTROL, "cache-control", HTTP_F_TRAILER) \
-    X(RANGE, "range", HTTP_F_TRAILER) \
-    X(LOCATION, "location", HTTP_F_TRAILER) \
+    X(EXPECT, "expect", HTTP_F_TRAILER | HTTP_F_END) \
+    X(AUTHORIZATION, "authorization", HTTP_F_TRAILER | HTTP_F_END) \
+    X(COOKIE, "cookie", HTTP_F_TRAILER | HTTP_F_END) \
+    X(SET_COOKIE, "set-cookie", HTTP_F_TRAILER | HTTP_F_END) \
+    X(CONTENT_ENCODING, "content-encoding", HTTP_F_TRAILER | HTTP_F_END) \
+    X(CONTENT_TYPE, "content-type", HTTP_F_TRAILER | HTTP_F_END) \
+    X(CONTENT_RANGE, "content-range", HTTP_F_TRAILER | HTTP_F_END) \
+    X(CACHE_CONTROL, "cache-control", HTTP_F_TRAILER | HTTP_F_END) \
+    X(RANGE, "range", HTTP_F_TRAILER | HTTP_F_END) \
+    X(LOCATION, "location", HTTP_F_TRAILER | HTTP_F_END) \
     X(DATE, "date", HTTP_F_TRAILER) \
     X(SERVER, "server", 0) \
     X(USER_AGENT, "user-agent", 0) \
     X(REFERER, "referer", 0) \
-    X(FORWARDED, "forwarded", HTTP_F_TRAILER) \
-    X(X_FORWARDED_FOR, "x-forwarded-for", HTTP_F_TRAILER) \
-    X(X_FORWARDED_PROTO, "x-forwarded-proto", HTTP_F_TRAILER) \
-    X(X_FORWARDED_HOST, "x-forwarded-host", HTTP_F_TRAILER) \
-    X(X_REAL_IP, "x-real-ip", HTTP_F_TRAILER) \
-    X(X_REQUEST_ID, "x-request-id", HTTP_F_TRAILER)
+    X(FORWARDED, "forwarded", HTTP_F_TRAILER | HTTP_F_END) \
+    X(X_FORWARDED_FOR, "x-forwarded-for", HTTP_F_TRAILER | HTTP_F_END) \
+    X(X_FORWARDED_PROTO, "x-forwarded-proto", HTTP_F_TRAILER | HTTP_F_END) \
+    X(X_FORWARDED_HOST, "x-forwarded-host", HTTP_F_TRAILER | HTTP_F_END) \
+    X(X_REAL_IP, "x-real-ip", HTTP_F_TRAILER | HTTP_F_END) \
+    X(X_REQUEST_ID, "x-request-id", HTTP_F_TRAILER | HTTP_F_END)
 
 enum http_field_id {
     HTTP_FIELD_OTHER,
@@ -117,11 +116,14 @@ struct http_msg {
     uint64_t length;    /* Content-Length, where HTTP_SEEN_LENGTH; HTTP_BODY_LENGTH */
     struct slice method_text;
     struct slice scheme; /* of an absolute-form target, else empty */
-    struct slice
-        authority; /* host[:port] that the request is for, from the target or Host; as received */
-    struct slice target; /* origin-form: path and query, begins with '/'; or "*" (OPTIONS). What is
-                            forwarded */
-    struct slice path;   /* the part of target before '?' */
+    /* host[:port] that the request is for, from the target or else from Host, as received; empty
+     * for an HTTP/1.0 request without either. A Host field that says otherwise than the target has
+     * had its value replaced (RFC 9112 3.2.2). */
+    struct slice authority;
+    /* What is forwarded: path and query, begins with '/'; or "*" (OPTIONS); of CONNECT its
+     * host:port. Not in the buffer where an absolute-form target has no path. */
+    struct slice target;
+    struct slice path;   /* the part of target before '?'; empty for CONNECT */
     struct slice phrase; /* responses: the reason phrase */
     struct http_field *fields;
     uint16_t nfields;
@@ -133,9 +135,14 @@ struct http_limits {
     uint16_t header_count;
 };
 
-/* The table row of a known field; "" for HTTP_FIELD_OTHER. */
+/* The longest reg-name in an authority, and how many fields Connection may name in all. */
+#define HTTP_HOST_MAX    255
+#define HTTP_OPTIONS_MAX 32
+
+/* The name of a known field in lower case; "" for HTTP_FIELD_OTHER. */
 struct slice
 http_field_name(enum http_field_id id);
+/* Case does not count. */
 enum http_field_id
 http_field_find_id(struct slice name);
 
@@ -148,21 +155,30 @@ http_method_is_idempotent(enum http_method m);
 const struct http_field *
 http_msg_find(const struct http_msg *m, enum http_field_id id);
 
-/* Is c allowed in a token (RFC 9110 5.6.2), in a field value (5.5: VCHAR, SP, HTAB, obs-text), in a
- * request target (visible ASCII except '#'; see hostile input: no obs-text)? */
+/* Is s a token (RFC 9110 5.6.2; not empty), a field value (5.5: VCHAR, SP, HTAB, obs-text; may be
+ * empty), made of what a request target may hold (visible ASCII except '#'; not empty)? */
 bool
 http_is_token(struct slice s);
 bool
 http_is_field_value(struct slice s);
+bool
+http_is_target(struct slice s);
 
-/* Host or authority: reg-name, IPv4 or [IPv6], optional :port; no userinfo; may be empty only where
- * may_be_empty. RFC 3986 3.2. */
+/* The next element of a comma-separated list (RFC 9110 5.6.1) without white space around it; *list
+ * is what follows. Empty elements are skipped; an empty slice is the end. Quoted strings are not
+ * known: for lists of tokens. */
+struct slice
+http_list_next(struct slice *list);
+
+/* Host or authority: reg-name, IPv4 or [IPv6], optional :port of 0 to 65535, which may be empty;
+ * no userinfo; may be empty only where may_be_empty. RFC 3986 3.2, without what can be read in two
+ * ways: percent escapes, ',' (two Hosts merged), IPvFuture, zones. */
 bool
 http_is_authority(struct slice s, bool may_be_empty);
 
-/* THE framing decision of a request (RFC 9112 6.1, 6.3): one table of cases. Sets body, length,
- * is_keep_alive. 0, or the reason: bad_request (close afterwards) or unsupported (unknown coding).
- */
+/* THE framing decision of a request (RFC 9112 6.1, 6.3) from seen, length and minor: one table of
+ * cases. Sets body and is_keep_alive. 0, or the reason: bad_request (close afterwards) or
+ * unsupported (a list of codings that ends in chunked). */
 enum reason
 http_frame_request(struct http_msg *m);
 
@@ -172,10 +188,11 @@ http_frame_request(struct http_msg *m);
 enum reason
 http_frame_response(struct http_msg *m, enum http_method request_method);
 
-/* Set drop on connection-specific fields and on those that Connection names (RFC 9110 7.6.1),
- * except Content-Length, Host and other fields without which the message would change its meaning,
- * which may not be named so (such a request is malformed: returns false). Transfer-Encoding and
- * Content-Length of a message with HTTP_BODY_CHUNKED are dropped too: the sender writes its own
+/* Set drop on connection-specific fields (HTTP_F_HOP) and on those that Connection names (RFC 9110
+ * 7.6.1). To name one of HTTP_F_END, without which the message would change its meaning, or more
+ * than HTTP_OPTIONS_MAX is malformed: returns false, for bad_request or bad_response (a response
+ * may name Transfer-Encoding). Transfer-Encoding is always dropped, Content-Length with
+ * HTTP_BODY_CHUNKED and in 1xx and 204 (RFC 9110 8.6): the sender writes its own framing. After
  * framing. */
 bool
 http_strip_hop_by_hop(struct http_msg *m);
@@ -184,10 +201,10 @@ http_strip_hop_by_hop(struct http_msg *m);
 bool
 http_is_trailer_allowed(const struct http_field *f);
 
-/* Resolve dot segments of an origin-form path, "%2e" included (RFC 3986 5.2.4); "%2F" and "%5C"
- * stay. A path with "%00", a broken percent escape or '#' is refused. out has room for path.len
- * bytes. On success *result is path itself when nothing changed, else lies in out. true, or false
- * for bad_request. */
+/* Resolve dot segments of an origin-form path, "%2e" included (RFC 3986 5.2.4: ".." at the root
+ * stays there); "%2F" and "%5C" stay. A path with "%00", a broken percent escape or '#' is refused.
+ * out has room for path.len bytes. On success *result is path itself when nothing changed, else
+ * lies in out. true, or false for bad_request. */
 bool
 http_path_normalize(struct slice path, char *out, struct slice *result);
 

@@ -5,11 +5,16 @@
  * Whatever can be read in two ways is refused. Lines end in CRLF or in LF alone (RFC 9112 2.2); a
  * bare CR, NUL, obsolete folding, white space before a colon or before the first field, an empty
  * field name are errors. In a response, white space before the colon is an error as well (502).
+ * Content-Length is digits, once, below 2^63; Transfer-Encoding is "chunked", once; Connection is a
+ * list of tokens; Host is a valid authority, exactly once in HTTP/1.1, at most once in HTTP/1.0.
  */
 #ifndef SHARED_HTTP1_H
 #define SHARED_HTTP1_H
 
 #include "shared/http.h"
+
+#define HTTP1_METHOD_MAX     32
+#define HTTP1_FIELD_NAME_MAX 256
 
 /* Parse the head at the beginning of buf. m->fields and m->max_fields are set by the caller, who
  * also leaves room: everything else in *m is set here. One CRLF (or LF) before a request line is
@@ -17,8 +22,10 @@
  * Returns the bytes that the head takes (> 0), 0 when it is not complete yet and nothing in it is
  * wrong so far, or -(enum reason): bad_request, uri_too_long (the request line alone exceeds
  * header_bytes), header_too_large (bytes or count), unsupported, and for responses bad_response.
- * HTTP/2 prefaces and other versions than 1.x are bad_request. The caller does not call it again
- * for the same head before http1_head_end has found its end, so the work is linear. */
+ * HTTP/2 prefaces and other versions than 1.x are bad_request; a minor version above 1 counts as 1.
+ * A byte that cannot stand where it stands is refused as soon as it is there. The caller does not
+ * call it again for the same head before http1_head_end has found its end, so the work is linear.
+ */
 int
 http1_parse_request(const char *buf, size_t len, const struct http_limits *limits,
                     struct http_msg *m);
@@ -32,7 +39,8 @@ http1_parse_response(const char *buf, size_t len, const struct http_limits *limi
 size_t
 http1_head_end(const char *buf, size_t len, size_t from);
 
-/* A chunked body, decoded in place (RFC 9112 7.1). Zero it to begin. */
+/* A chunked body, decoded in place (RFC 9112 7.1). Zero it to begin. Its lines end in CRLF only,
+ * and a size has at most 16 digits and 63 bits. */
 struct http1_chunked {
     uint64_t left;      /* bytes left of this chunk's data, or its size so far */
     uint32_t ext_bytes; /* chunk extensions so far in the whole body; at most HTTP1_CHUNK_EXT_MAX */
@@ -45,13 +53,15 @@ enum http1_chunk_result {
     HTTP1_CHUNK_MORE,    /* *in is used up: give more bytes */
     HTTP1_CHUNK_DATA,    /* *data are body bytes, *in is behind them; call again */
     HTTP1_CHUNK_TRAILER, /* the last chunk has passed; *in begins with the trailer section */
-    HTTP1_CHUNK_BAD      /* malformed */
+    HTTP1_CHUNK_BAD      /* malformed; stays so */
 };
 enum http1_chunk_result
 http1_chunked_next(struct http1_chunked *d, struct slice *in, struct slice *data);
 
-/* Parse a trailer section, up to and including its empty line. As http1_parse_request; errors are
- * -(bad_request) or -(header_too_large). */
+/* Parse a trailer section, up to and including its empty line, which may be all of it. As
+ * http1_parse_request, but into a message of its own, of which only the fields are set. What they
+ * say is not looked at: see http_is_trailer_allowed. Errors are -(bad_request) or
+ * -(header_too_large). */
 int
 http1_parse_trailers(const char *buf, size_t len, const struct http_limits *limits,
                      struct http_msg *m);

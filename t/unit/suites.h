@@ -7,7 +7,10 @@
 
 #include <check.h>
 
-#define UNIT_SUITES(X)
+#define UNIT_SUITES(X) \
+    X(http) \
+    X(http1_chunked) \
+    X(http1_parse)
 
 #define DECLARE_SUITE(name) Suite *name##_suite(void);
 UNIT_SUITES(DECLARE_SUITE)
