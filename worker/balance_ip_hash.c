@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * balance_ip_hash.c - the same client to the same backend: weighted rendezvous hashing.
+ *
+ * Each usable backend draws a number from (client address, its id); the greatest by weight wins.
+ * When a backend goes away only its own clients move, and when it returns only they return. It
+ * depends on ids and weights alone, so all workers and all machines agree.
+ */
+#include <math.h>
+
+#include "worker/balance.h"
+
+/* FNV-1a, then a finisher that spreads every bit (splitmix64). */
+static uint64_t
+hash_bytes(uint64_t h, const void *bytes, size_t len)
+{
+    const uint8_t *p = bytes;
+    for (size_t i = 0; i < len; i++) {
+        h = (h ^ p[i]) * 0x100000001b3u;
+    }
+    return h;
+}
+
+static uint64_t
+hash_finish(uint64_t h)
+{
+    h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9u;
+    h = (h ^ (h >> 27)) * 0x94d049bb133111ebu;
+    return h ^ (h >> 31);
+}
+
+/* -weight / ln(u) with u uniform in (0, 1): the winner's odds are in proportion to weight. */
+static double
+score(const struct conf_backend *b, const struct addr_ip *client)
+{
+    uint64_t h = hash_bytes(0xcbf29ce484222325u, client->bytes, sizeof(client->bytes));
+    h = hash_finish(hash_bytes(h, b->id, strlen(b->id)));
+    double u = ((double)(h >> 11) + 0.5) * 0x1p-53;
+    return -(double)b->weight / log(u);
+}
+
+static struct conf_backend *
+ip_hash_pick(const struct conf_pool *pool, const struct balance_view *view)
+{
+    struct conf_backend *best = NULL;
+    double best_score = 0;
+    for (unsigned i = 0; i < pool->nbackends; i++) {
+        struct conf_backend *b = pool->backends[i];
+        if (!view->is_usable(b, view->arg)) {
+            continue;
+        }
+        double its = score(b, view->client);
+        if (!best || its > best_score) {
+            best = b;
+            best_score = its;
+        }
+    }
+    return best;
+}
+
+const struct balance_ops balance_ip_hash = {.pick = ip_hash_pick};

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * conn.h - one connection, to a client or to a backend: socket, one event, transport, kept bytes,
+ * deadlines.
+ *
+ * The protocol object that opens a conn embeds it as its first member and gets every event through
+ * on_event. conn_close() detaches it at once; the memory is freed by the reaper at the end of the
+ * loop turn, so a conn may be closed from any callback.
+ *
+ * Events are edge-triggered. is_readable says that a read may give bytes; whoever stops reading
+ * while it is true (backpressure, budget) must come back by itself: conn_run_later().
+ */
+#ifndef WORKER_CONN_H
+#define WORKER_CONN_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shared/addr.h"
+#include "shared/buf.h"
+#include "shared/list.h"
+#include "shared/transport.h"
+#include "worker/timer.h"
+
+/* What on_event is told, any combination. */
+#define CONN_READABLE  0x01 /* is_readable has become true, or conn_run_later came round */
+#define CONN_WRITABLE  0x02 /* all kept output has left, or the socket has connected */
+#define CONN_READ_DUE  0x04 /* the read deadline has passed */
+#define CONN_WRITE_DUE 0x08 /* the write deadline has passed */
+#define CONN_BROKEN    0x10 /* writing failed: the peer is gone */
+
+#define CONN_PROGRESS_BYTES 4096 /* what moves a deadline that moves with progress */
+
+struct conn;
+typedef void
+conn_event_fn(struct conn *c, unsigned what);
+
+enum conn_side { CONN_CLIENT, CONN_BACKEND };
+/* Which free list its memory belongs to. */
+enum conn_kind {
+    CONN_HTTP1_CLIENT,
+    CONN_HTTP1_UPSTREAM,
+    CONN_TCP_CLIENT,
+    CONN_TCP_UPSTREAM,
+    CONN_KINDS
+};
+
+struct conn {
+    struct event event;
+    struct transport io;
+    conn_event_fn *on_event;
+    struct buf *in;  /* bytes read and not yet consumed; NULL when none */
+    struct buf *out; /* bytes that the socket has not taken; NULL when none */
+    struct timer timer;
+    uint64_t read_due_ms, write_due_ms;
+    struct list
+        link; /* runnable or closed list, or what the owner uses it for when it is neither */
+    struct list owned; /* the owner's: all clients of a listener, all connections of a backend */
+    uint32_t send_timeout_ms;
+    uint32_t read_progress, write_progress; /* bytes since the deadline moved */
+    struct addr_ip peer;
+    uint8_t kind; /* enum conn_kind */
+    uint8_t side; /* enum conn_side */
+    bool is_open;
+    bool is_readable;
+    bool has_hup;   /* EV_CLOSED was seen: read to the end */
+    bool is_eof;    /* the peer has finished; nothing more to read */
+    bool is_broken; /* reset or write error */
+    bool is_connecting;
+    bool is_runnable;       /* in worker.runnable */
+    bool is_shut;           /* we have finished writing (FIN sent) */
+    bool is_refused;        /* a client over the limit: not counted as a connection */
+    bool is_splice_blocked; /* a pipe holds bytes that the socket did not take */
+};
+
+/* Memory for the protocol object of that kind, zeroed; size is the same in all calls for a kind.
+ * NULL: none. */
+void *
+conn_alloc(enum conn_kind kind, size_t size);
+
+/* Begin with a connected or connecting non-blocking socket whose transport is set in c->io. 0 or
+ * -1. */
+int
+conn_open(struct conn *c, enum conn_side side, conn_event_fn *on_event);
+/* Close and queue for the reaper. Kept output is dropped. Allowed more than once. */
+void
+conn_close(struct conn *c);
+/* Close by reset: the peer must see that something was cut. */
+void
+conn_reset(struct conn *c);
+/* Free what conn_close() has queued: at the end of a loop turn. */
+void
+conn_reap(void);
+
+/* Read at most len bytes. > 0, or IO_AGAIN, IO_EOF, IO_ERROR; keeps is_readable, is_eof, is_broken.
+ */
+ssize_t
+conn_read(struct conn *c, char *buf, size_t len);
+
+/* Queue bytes for writing. They must stay where they are until conn_flush(c), or until another conn
+ * is written to; what the socket then does not take is copied to out. */
+void
+conn_put(struct conn *c, const char *bytes, size_t len);
+/* The same for a few bytes that do not stay: they are copied. */
+void
+conn_put_copy(struct conn *c, const char *bytes, size_t len);
+/* Read into the worker's scratch memory, after what lies there has been written. */
+ssize_t
+conn_read_scratch(struct conn *c);
+/* Write what conn_put() queued. Errors set is_broken and come as CONN_BROKEN later. */
+void
+conn_flush(struct conn *c);
+/* Write what any conn has queued: before the scratch memory is used again. */
+void
+conn_flush_any(void);
+
+static inline bool
+conn_is_blocked(const struct conn *c)
+{
+    return c->out != NULL || (c->io.flags & TRANSPORT_WANT_WRITE) != 0;
+}
+
+/* Finish writing: FIN (or close_notify and FIN) once all output has left. */
+void
+conn_shutdown(struct conn *c);
+
+/* on_event(CONN_READABLE) in this or the next loop turn. */
+void
+conn_run_later(struct conn *c);
+
+/* Deadlines, monotonic ms; 0: none. */
+void
+conn_set_read_due(struct conn *c, uint64_t due_ms);
+void
+conn_set_write_due(struct conn *c, uint64_t due_ms);
+/* For wheel_init(): the timer of a conn is due. */
+void
+conn_on_due(struct timer *t);
+/* n bytes came in: move the read deadline by timeout_ms if that makes 4 KB since it moved last. */
+void
+conn_read_progressed(struct conn *c, size_t n, uint32_t timeout_ms);
+
+#endif

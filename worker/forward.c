@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * forward.c - what changes in a message on its way: see forward.h.
+ */
+#include "worker/forward.h"
+
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "worker/worker.h"
+
+#define EXTRA_FIELDS 6 /* at most as many as set_forwarded() and set_host() add */
+
+/* Ids need not be secret, but must not repeat: a random start, then a counter, mixed (splitmix64).
+ */
+static uint64_t
+next_random(void)
+{
+    static uint64_t state;
+    if (state == 0 && getrandom(&state, sizeof(state), 0) != (ssize_t)sizeof(state)) {
+        state = clock_wall_us() ^ ((uint64_t)worker.args->row << 56);
+    }
+    state += 0x9e3779b97f4a7c15u;
+    uint64_t z = state;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static void
+write_hex(uint64_t value, char *out)
+{
+    for (int i = 15; i >= 0; i--) {
+        out[i] = "0123456789abcdef"[value & 15];
+        value >>= 4;
+    }
+}
+
+void
+forward_make_id(struct stream *s)
+{
+    if (s->request_id.len > 0) {
+        return;
+    }
+    write_hex(next_random(), s->id);
+    write_hex(next_random(), s->id + 16);
+    s->id[STREAM_ID_LEN] = '\0';
+    s->request_id = slice_of(s->id, STREAM_ID_LEN);
+}
+
+static void
+add_field(struct http_msg *m, enum http_field_id id, struct slice name, struct slice value)
+{
+    m->fields[m->nfields++] = (struct http_field){.name = name, .value = value, .id = (uint8_t)id};
+}
+
+/* Move the fields out of the worker's memory, with room for those to be added. */
+static int
+own_fields(struct stream *s)
+{
+    struct http_msg *m = &s->req;
+    size_t room = (size_t)m->nfields + EXTRA_FIELDS;
+    struct http_field *fields = stream_alloc(s, room * sizeof(*fields));
+    if (!fields) {
+        return -1;
+    }
+    memcpy(fields, m->fields, m->nfields * sizeof(*fields));
+    m->fields = fields;
+    m->max_fields = (uint16_t)room;
+    return 0;
+}
+
+static void
+drop_fields(struct http_msg *m, enum http_field_id id)
+{
+    for (unsigned i = 0; i < m->nfields; i++) {
+        if (m->fields[i].id == id) {
+            m->fields[i].drop = true;
+        }
+    }
+}
+
+/* RFC 9112 3.2.2: the authority of an absolute target replaces Host. A HTTP/1.0 request without
+ * Host gets the upstream's name, since it goes on as HTTP/1.1. */
+static void
+set_host(struct http_msg *m)
+{
+    bool is_absolute = m->scheme.len > 0;
+    if (is_absolute) {
+        drop_fields(m, HTTP_FIELD_HOST);
+    }
+    if (is_absolute || !http_msg_find(m, HTTP_FIELD_HOST)) {
+        struct slice host = m->authority.len > 0 ? m->authority : SLICE("localhost");
+        add_field(m, HTTP_FIELD_HOST, SLICE("Host"), host);
+    }
+}
+
+/* "a, b" of all X-Forwarded-For fields that came, and the client's address. */
+static struct slice
+forwarded_for(struct stream *s)
+{
+    struct http_msg *m = &s->req;
+    size_t len = ADDR_TEXT_MAX;
+    for (unsigned i = 0; i < m->nfields; i++) {
+        if (m->fields[i].id == HTTP_FIELD_X_FORWARDED_FOR) {
+            len += m->fields[i].value.len + 2;
+        }
+    }
+    char *text = stream_alloc(s, len);
+    if (!text) {
+        return SLICE("");
+    }
+    char *end = text;
+    for (unsigned i = 0; i < m->nfields; i++) {
+        struct http_field *f = &m->fields[i];
+        if (f->id == HTTP_FIELD_X_FORWARDED_FOR && f->value.len > 0) {
+            memcpy(end, f->value.ptr, f->value.len);
+            end += f->value.len;
+            memcpy(end, ", ", 2);
+            end += 2;
+        }
+    }
+    end += addr_ip_format(&s->client_ip, end);
+    return slice_of(text, (size_t)(end - text));
+}
+
+/* From anyone who is not trusted these fields say nothing: they are ours to set or to remove. */
+static void
+set_forwarded(struct stream *s)
+{
+    struct http_msg *m = &s->req;
+    struct slice xff = forwarded_for(s);
+    for (unsigned i = 0; i < m->nfields; i++) {
+        uint8_t id = m->fields[i].id;
+        m->fields[i].drop |= id == HTTP_FIELD_FORWARDED || id == HTTP_FIELD_X_REAL_IP ||
+                             id == HTTP_FIELD_X_FORWARDED_FOR ||
+                             id == HTTP_FIELD_X_FORWARDED_PROTO ||
+                             id == HTTP_FIELD_X_FORWARDED_HOST || id == HTTP_FIELD_X_REQUEST_ID;
+    }
+    forward_make_id(s);
+    add_field(m, HTTP_FIELD_X_FORWARDED_FOR, SLICE("X-Forwarded-For"), xff);
+    add_field(m, HTTP_FIELD_X_FORWARDED_PROTO, SLICE("X-Forwarded-Proto"),
+              s->conf_listener->tls ? SLICE("https") : SLICE("http"));
+    if (m->authority.len > 0) {
+        add_field(m, HTTP_FIELD_X_FORWARDED_HOST, SLICE("X-Forwarded-Host"), m->authority);
+    }
+    add_field(m, HTTP_FIELD_X_REQUEST_ID, SLICE("X-Request-ID"), s->request_id);
+}
+
+/* Resolve dot segments, so that what was routed is what is forwarded. */
+static enum reason
+normalize_path(struct stream *s)
+{
+    struct http_msg *m = &s->req;
+    if (m->path.len == 0 || m->path.ptr[0] != '/') {
+        return REASON_none; /* "*" */
+    }
+    if (!memchr(m->path.ptr, '%', m->path.len) && !memmem(m->path.ptr, m->path.len, "/.", 2)) {
+        return REASON_none;
+    }
+    char *room = stream_alloc(s, m->target.len);
+    struct slice path;
+    if (!room) {
+        return REASON_internal;
+    }
+    if (!http_path_normalize(m->path, room, &path)) {
+        return REASON_bad_request;
+    }
+    if (path.ptr == m->path.ptr) {
+        return REASON_none;
+    }
+    size_t query = m->target.len - m->path.len;
+    memcpy(room + path.len, m->target.ptr + m->path.len, query);
+    m->path = path;
+    m->target = slice_of(room, path.len + query);
+    return REASON_none;
+}
+
+enum reason
+forward_request(struct stream *s)
+{
+    if (own_fields(s) != 0) {
+        return REASON_internal;
+    }
+    enum reason why = normalize_path(s);
+    if (why != REASON_none) {
+        return why;
+    }
+    if (!http_strip_hop_by_hop(&s->req)) {
+        return REASON_bad_request;
+    }
+    set_host(&s->req);
+    if (s->conf_listener->forwarded_headers) {
+        set_forwarded(s);
+    }
+    return REASON_none;
+}
+
+void
+forward_response(struct stream *s, struct http_msg *m)
+{
+    (void)s;
+    /* What a backend's Connection names is removed whatever it is: it is the backend's to say. */
+    (void)http_strip_hop_by_hop(m);
+    if (m->status == 204 || m->status < 200) {
+        drop_fields(m, HTTP_FIELD_CONTENT_LENGTH); /* RFC 9110 8.6 */
+    }
+}

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * stream.c - one exchange: see stream.h. What all protocols share happens here, once.
+ */
+#include "worker/stream.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "conf/router.h"
+#include "shared/tls.h"
+#include "worker/access_log.h"
+#include "worker/forward.h"
+#include "worker/splice.h"
+#include "worker/upstream.h"
+#include "worker/worker.h"
+
+#define HEAD_FIRST_BYTES 2048 /* of the arena, for a request head */
+#define FREE_STREAMS_MAX 1024
+
+struct stream_block {
+    struct stream_block *next;
+    char bytes[];
+};
+
+static struct list done_streams = LIST_INIT(done_streams);
+static struct list free_streams = LIST_INIT(free_streams);
+static unsigned nfree;
+
+static struct stream *
+alloc_stream(void)
+{
+    if (list_is_empty(&free_streams)) {
+        return malloc(STREAM_BYTES);
+    }
+    struct stream *s = list_first(&free_streams, struct stream, link);
+    list_del(&s->link);
+    nfree--;
+    return s;
+}
+
+struct stream *
+stream_new(struct listener *l, struct conn *client, const struct end_ops *ops)
+{
+    struct stream *s = alloc_stream();
+    if (!s) {
+        return NULL;
+    }
+    memset(s, 0, sizeof(*s));
+    s->listener = l;
+    s->conf = conf_ref(l->owner);
+    s->conf_listener = l->conf;
+    s->client.ops = ops;
+    s->client.conn = client;
+    s->client_ip = client->peer;
+    if (client->io.ops == &transport_tls_ops) {
+        s->tls_version = transport_tls_version(&client->io);
+        s->is_resumed = transport_tls_is_resumed(&client->io);
+    }
+    s->first_us = worker_now_us();
+    s->head = s->arena;
+    s->head_cap = HEAD_FIRST_BYTES;
+    list_add_tail(&worker.streams, &s->link);
+    return s;
+}
+
+void *
+stream_alloc(struct stream *s, size_t len)
+{
+    size_t used = (s->arena_used + 7u) & ~(size_t)7u;
+    if (used + len <= STREAM_BYTES - sizeof(*s)) {
+        s->arena_used = (uint32_t)(used + len);
+        return s->arena + used;
+    }
+    struct stream_block *block = malloc(sizeof(*block) + len);
+    if (!block) {
+        return NULL;
+    }
+    block->next = s->blocks;
+    s->blocks = block;
+    return block->bytes;
+}
+
+static void
+free_stream(struct stream *s)
+{
+    while (s->blocks) {
+        struct stream_block *next = s->blocks->next;
+        free(s->blocks);
+        s->blocks = next;
+    }
+    if (s->head != s->arena) {
+        free(s->head);
+    }
+    splice_pipe_release(&s->pipes[0]);
+    splice_pipe_release(&s->pipes[1]);
+    conf_unref(s->conf);
+    if (nfree >= FREE_STREAMS_MAX) {
+        free(s);
+        return;
+    }
+    list_add_head(&free_streams, &s->link);
+    nfree++;
+}
+
+void
+stream_reap(void)
+{
+    while (!list_is_empty(&done_streams)) {
+        struct stream *s = list_first(&done_streams, struct stream, link);
+        list_del(&s->link);
+        free_stream(s);
+    }
+}
+
+/* The only place where a state changes: they only go forward, except that a lost connection leads
+ * back to PICK. */
+static void
+enter(struct stream *s, enum stream_state state)
+{
+    assert(s->state != STREAM_DONE);
+    assert(state > s->state || state == STREAM_PICK);
+    s->state = state;
+}
+
+static unsigned
+code_index(unsigned status)
+{
+    return status >= 100 && status <= 599 ? status - 100 : SHM_CODES - 1;
+}
+
+/* Counters, log line, and off the list of the living. Both ends have let go. */
+static void
+end_stream(struct stream *s)
+{
+    upstream_end_exchange(s);
+    enter(s, STREAM_DONE);
+    if (s->reason != REASON_none) {
+        shm_count(&worker.row->failures[s->reason], 1);
+    }
+    if (!s->is_tcp) {
+        struct shm_row_listener *counters = s->listener->counters;
+        shm_count(&counters->codes[code_index(s->status)], 1);
+        shm_observe(&counters->duration, worker_now_us() - s->first_us);
+    }
+    access_log_stream(s);
+    list_del(&s->link);
+    list_add_tail(&done_streams, &s->link);
+}
+
+void
+stream_fail(struct stream *s, enum reason why)
+{
+    if (s->state == STREAM_DONE) {
+        return;
+    }
+    s->reason = why;
+    if (s->server.ops) {
+        s->server.ops->abort(s, &s->server, why);
+        s->server = (struct end){0};
+    }
+    if (!s->has_head) {
+        s->status = (uint16_t)reason_table[why].status;
+    }
+    s->client.ops->abort(s, &s->client, why);
+    end_stream(s);
+}
+
+static void
+complete(struct stream *s)
+{
+    struct backend *b = s->taken;
+    if (b) {
+        shm_count(&b->counters->served, 1);
+    }
+    s->server.ops->finish(s, &s->server);
+    s->client.ops->finish(s, &s->client);
+    end_stream(s);
+}
+
+static enum reason
+check_request(const struct stream *s)
+{
+    const struct http_msg *req = &s->req;
+    if (req->method == HTTP_TRACE || req->method == HTTP_CONNECT) {
+        return REASON_method;
+    }
+    if (req->seen & HTTP_SEEN_OTHER_EXPECT) {
+        return REASON_bad_request;
+    }
+    uint64_t limit = s->conf_listener->body_bytes;
+    if (limit != 0 && req->body == HTTP_BODY_LENGTH && req->length > limit) {
+        return REASON_body_too_large;
+    }
+    return REASON_none;
+}
+
+void
+stream_begin(struct stream *s)
+{
+    s->begin_us = worker_now_us();
+    enter(s, STREAM_PICK);
+    enum reason why = check_request(s);
+    if (why == REASON_none) {
+        why = forward_request(s);
+    }
+    if (why != REASON_none) {
+        stream_fail(s, why);
+        return;
+    }
+    const struct conf_route *route =
+        conf_router_find(s->conf_listener->router, s->req.authority, s->req.path);
+    if (!route) {
+        stream_fail(s, REASON_no_route);
+        return;
+    }
+    s->upstream = route->upstream;
+    upstream_acquire(s, conf_upstream_pool(route->upstream, s->req.path));
+}
+
+void
+stream_begin_tcp(struct stream *s)
+{
+    s->begin_us = worker_now_us();
+    s->is_tcp = true;
+    enter(s, STREAM_PICK);
+    s->upstream = s->conf_listener->upstream;
+    upstream_acquire(s, &s->upstream->pools[0]);
+}
+
+void
+stream_on_connected(struct stream *s)
+{
+    s->connected_us = worker_now_us();
+    if (s->is_tcp) {
+        enter(s, STREAM_FORWARD);
+        s->client.ops->recv_body(s, &s->client);
+        if (s->state == STREAM_FORWARD) {
+            s->server.ops->recv_body(s, &s->server);
+        }
+        return;
+    }
+    enter(s, STREAM_SEND);
+    s->server.ops->send_head(s, &s->server, &s->req);
+    if (s->req.body == HTTP_BODY_NONE) {
+        s->client.is_recv_done = true;
+        s->server.is_send_done = true;
+        stream_on_sent(s);
+    } else if (s->state == STREAM_SEND) {
+        s->client.ops->recv_body(s, &s->client);
+    }
+}
+
+/* The backend is out of this exchange; another try may begin. */
+static void
+leave_backend(struct stream *s)
+{
+    upstream_end_exchange(s);
+    s->server = (struct end){0};
+    enter(s, STREAM_PICK);
+}
+
+void
+stream_on_connect_failed(struct stream *s, enum reason why)
+{
+    upstream_count_failure(s->taken);
+    if (s->tries < STREAM_MAX_TRIES) {
+        s->tried[s->tries] = (uint16_t)s->backend->index;
+    }
+    s->tries++;
+    struct backend *failed = s->taken;
+    leave_backend(s);
+    s->reason = why; /* what is answered when no other backend is left */
+    if (s->tries >= STREAM_MAX_TRIES) {
+        stream_fail(s, why);
+        return;
+    }
+    shm_count(&failed->counters->retries, 1);
+    upstream_acquire(s, s->pool);
+}
+
+void
+stream_on_server_lost(struct stream *s)
+{
+    bool may_repeat = !s->has_sent_body && http_method_is_idempotent(s->req.method);
+    if (s->is_on_reused && may_repeat) {
+        leave_backend(s);
+        s->wants_fresh = true;
+        upstream_acquire(s, s->pool);
+        return;
+    }
+    upstream_count_failure(s->taken);
+    s->server = (struct end){0};
+    stream_fail(s, REASON_backend_reset);
+}
+
+void
+stream_on_sent(struct stream *s)
+{
+    s->sent_us = worker_now_us();
+    if (!s->has_head) {
+        uint32_t timeout = s->upstream->timeouts.response;
+        conn_set_read_due(s->server.conn, timeout ? worker_now_ms() + timeout : 0);
+    }
+}
+
+/* RFC 9110 15.2: interim answers are forwarded, but HTTP/1.0 does not know them. A 101 that nobody
+ * asked for is malformed (7.8). */
+static void
+on_interim(struct stream *s, struct http_msg *m)
+{
+    if (m->status == 101) {
+        upstream_count_failure(s->taken);
+        stream_fail(s, REASON_bad_response);
+    } else if (s->req.minor >= 1) {
+        forward_response(s, m);
+        s->client.ops->send_head(s, &s->client, m);
+    }
+}
+
+void
+stream_on_response(struct stream *s, struct http_msg *m)
+{
+    if (m->status < 200) {
+        on_interim(s, m);
+        return;
+    }
+    enter(s, STREAM_FORWARD);
+    s->head_us = worker_now_us();
+    uint64_t since = s->sent_us ? s->sent_us : s->connected_us;
+    shm_observe(&s->taken->counters->response, s->head_us - since);
+    s->status = m->status;
+    s->has_head = true;
+    forward_response(s, m);
+    s->client.ops->send_head(s, &s->client, m);
+    uint32_t timeout = s->upstream->timeouts.response_body;
+    if (m->body != HTTP_BODY_NONE) {
+        conn_set_read_due(s->server.conn, timeout ? worker_now_ms() + timeout : 0);
+    }
+}
+
+void
+stream_on_body(struct stream *s, struct end *from, struct slice bytes)
+{
+    struct end *to = stream_other_end(s, from);
+    to->bytes += bytes.len;
+    if (from == &s->client && !s->is_tcp) {
+        s->has_sent_body = true;
+        uint64_t limit = s->conf_listener->body_bytes;
+        if (limit != 0 && to->bytes > limit) {
+            stream_fail(s, REASON_body_too_large);
+            return;
+        }
+    }
+    to->ops->send_body(s, to, bytes);
+}
+
+void
+stream_on_body_end(struct stream *s, struct end *from, struct http_msg *trailers)
+{
+    struct end *to = stream_other_end(s, from);
+    from->is_recv_done = true;
+    to->ops->send_end(s, to, trailers);
+    to->is_send_done = true;
+    if (s->is_tcp) {
+        if (s->client.is_recv_done && s->server.is_recv_done) {
+            complete(s);
+        }
+    } else if (from == &s->client) {
+        stream_on_sent(s);
+    } else {
+        complete(s);
+    }
+}
+
+void
+stream_on_unblocked(struct stream *s, struct end *to)
+{
+    struct end *from = stream_other_end(s, to);
+    if (s->state >= STREAM_SEND && from->ops && !from->is_recv_done) {
+        from->ops->recv_body(s, from);
+    }
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * stream.h - one exchange, from the head of its request (tcp: from its connection) to its log line.
+ *
+ * A stream has two ends: the client's and the upstream's. A protocol file owns its end's connection
+ * and translates between bytes and messages; what is common to all protocols (routing, choosing,
+ * trying again, counting, logging, failing) happens in stream.c, once.
+ *
+ * The client end makes the stream with stream_new() and the stream lives until stream.c ends it
+ * with finish or abort of both ends; its memory is freed at the end of the loop turn.
+ */
+#ifndef WORKER_STREAM_H
+#define WORKER_STREAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conf/conf.h"
+#include "shared/http.h"
+#include "shared/list.h"
+#include "shared/reason.h"
+#include "shared/slice.h"
+#include "worker/conn.h"
+#include "worker/listener.h"
+
+#define STREAM_BYTES     4096 /* of a stream with its arena */
+#define STREAM_MAX_TRIES 3    /* connects that may fail before the stream does */
+#define STREAM_ID_LEN    32
+
+struct stream;
+struct backend;
+
+struct end;
+/* e is the end itself: the client's or the server's of s. */
+struct end_ops {
+    /* Write the head of the message that came from the other end. */
+    void (*send_head)(struct stream *s, struct end *e, struct http_msg *m);
+    /* Write body bytes (tcp: bytes). Takes all; sets is_blocked of the end when no more should
+     * come. */
+    void (*send_body)(struct stream *s, struct end *e, struct slice bytes);
+    /* The message is complete. trailers may be NULL. tcp: half-close. */
+    void (*send_end)(struct stream *s, struct end *e, struct http_msg *trailers);
+    /* The other end takes bytes again: go on reading. */
+    void (*recv_body)(struct stream *s, struct end *e);
+    /* The exchange ended well: keep the connection or close it, and forget the stream. */
+    void (*finish)(struct stream *s, struct end *e);
+    /* The exchange failed: see that the peer cannot take what it got for complete; forget the
+     * stream. The client end writes an answer when none has begun and the reason has a status. */
+    void (*abort)(struct stream *s, struct end *e, enum reason why);
+};
+
+struct end {
+    const struct end_ops *ops; /* NULL: no end there */
+    struct conn *conn;
+    uint64_t bytes;    /* body bytes that were sent through it */
+    bool is_blocked;   /* what it was given waits beyond its connection: see end_is_blocked */
+    bool is_recv_done; /* its own message has come in whole */
+    bool is_send_done; /* the other's message has been given to it whole */
+};
+
+enum stream_state {
+    STREAM_HEAD,    /* request head is arriving */
+    STREAM_PICK,    /* choosing a backend */
+    STREAM_CONNECT, /* connect with the backend */
+    STREAM_SEND,    /* request is being sent; no byte of an answer yet */
+    STREAM_FORWARD, /* the answer's head has passed; bytes move both ways */
+    STREAM_DONE     /* logged; freed at the end of the loop turn */
+};
+
+struct stream {
+    struct list link; /* worker.streams */
+    enum stream_state state;
+    enum reason reason; /* why it failed; REASON_none */
+    struct listener *listener;
+    struct conf *conf; /* pinned */
+    struct conf_listener *conf_listener;
+    struct conf_upstream *upstream;
+    struct conf_pool *pool;
+    struct conf_backend *backend; /* chosen; NULL before and between */
+    struct backend *taken;        /* whose active gauge we hold */
+    struct end client, server;
+    struct http_msg req;
+    uint16_t status;                  /* that the client got */
+    uint16_t tries;                   /* connections tried */
+    uint16_t tried[STREAM_MAX_TRIES]; /* indexes of backends that failed */
+    bool has_sent_body;               /* body bytes have left for a backend: cannot be sent again */
+    bool has_head;                    /* an answer's head has been given to the client */
+    bool is_tcp;
+    bool wants_fresh;    /* take no idle connection: one has just failed us */
+    bool is_on_reused;   /* the server connection came from the idle list */
+    uint64_t begin_us;   /* monotonic: head complete, tcp: accepted */
+    uint64_t first_us;   /* first byte of the request */
+    uint64_t connect_us; /* connect began; 0: an idle connection was used */
+    uint64_t connected_us;
+    uint64_t sent_us; /* request sent whole */
+    uint64_t head_us; /* head of the answer came */
+    struct addr_ip client_ip;
+    char id[STREAM_ID_LEN + 1]; /* X-Request-ID when we made it */
+    struct slice tls_version;   /* of the client; empty: none */
+    bool is_resumed;
+    struct slice request_id;      /* the one that counts */
+    struct splice_pipe *pipes[2]; /* splice.c: to the client, to the server */
+    char *head;                   /* request head bytes: in the arena, or of its own when large */
+    uint32_t head_len, head_cap;
+    struct stream_block *blocks; /* what did not fit into the arena */
+    uint32_t arena_used;
+    char arena[];
+};
+
+/* A stream of a client connection; pins the current conf. NULL: no memory. */
+struct stream *
+stream_new(struct listener *l, struct conn *client, const struct end_ops *ops);
+/* len bytes that live as long as the stream. NULL: no memory. */
+void *
+stream_alloc(struct stream *s, size_t len);
+/* Free the streams that are done; at the end of a loop turn. */
+void
+stream_reap(void);
+
+/* The request's head is complete in s->req: route it and find it a backend. http. */
+void
+stream_begin(struct stream *s);
+/* The same for a tcp connection. */
+void
+stream_begin_tcp(struct stream *s);
+
+/* upstream.c found a connection; s->server is set. */
+void
+stream_on_connected(struct stream *s);
+/* ... or could not connect to s->backend. */
+void
+stream_on_connect_failed(struct stream *s, enum reason why);
+/* A reused connection died before a byte of the answer came, or a fresh one did. */
+void
+stream_on_server_lost(struct stream *s);
+
+/* The request has left whole: what follows waits for the answer. */
+void
+stream_on_sent(struct stream *s);
+/* The head of an answer, 1xx included. */
+void
+stream_on_response(struct stream *s, struct http_msg *m);
+/* Body bytes and the end of the body, from one end to the other. */
+void
+stream_on_body(struct stream *s, struct end *from, struct slice bytes);
+void
+stream_on_body_end(struct stream *s, struct end *from, struct http_msg *trailers);
+/* What an end was given has left: the other may read on. */
+void
+stream_on_unblocked(struct stream *s, struct end *to);
+
+/* End it: answer if that is still possible, else cut visibly; count; log. */
+void
+stream_fail(struct stream *s, enum reason why);
+
+/* Must the other end stop reading? */
+static inline bool
+end_is_blocked(const struct end *e)
+{
+    return e->is_blocked || !e->conn || conn_is_blocked(e->conn);
+}
+
+static inline struct end *
+stream_other_end(struct stream *s, const struct end *e)
+{
+    return e == &s->client ? &s->server : &s->client;
+}
+
+#endif

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * tcp.c - plain layer 4: see tcp.h. Both ends are alike, so one set of functions serves both.
+ *
+ * Nothing is read from the client before the backend is connected, so a connect that fails can be
+ * tried elsewhere. Small reads are copied; a source that fills the scratch memory is bulk and goes
+ * through a pipe from then on.
+ */
+#include "worker/tcp.h"
+
+#include "worker/splice.h"
+#include "worker/upstream.h"
+#include "worker/worker.h"
+
+#define READ_BUDGET 16
+
+struct tcp_end {
+    struct conn conn;
+    struct stream *stream;     /* here as in struct upstream_connecting */
+    struct listener *listener; /* client side */
+    struct backend *backend;   /* server side */
+    uint32_t tunnel_ms;        /* no byte either way for so long: closed */
+    bool is_bulk;              /* what comes from here is worth a pipe */
+};
+
+static const struct end_ops tcp_ops;
+
+size_t
+tcp_client_size(void)
+{
+    return sizeof(struct tcp_end);
+}
+
+size_t
+tcp_upstream_size(void)
+{
+    return sizeof(struct tcp_end);
+}
+
+static struct end *
+own_end(struct tcp_end *te)
+{
+    struct stream *s = te->stream;
+    return te->conn.side == CONN_CLIENT ? &s->client : &s->server;
+}
+
+static struct tcp_end *
+other(struct tcp_end *te)
+{
+    return (struct tcp_end *)stream_other_end(te->stream, own_end(te))->conn;
+}
+
+/* The pipe for bytes that come from te. */
+static struct splice_pipe **
+own_pipe(struct tcp_end *te)
+{
+    return &te->stream->pipes[te->conn.side == CONN_CLIENT ? 1 : 0];
+}
+
+static void
+tcp_close(struct tcp_end *te)
+{
+    struct conn *c = &te->conn;
+    if (!c->is_open) {
+        return;
+    }
+    if (c->side == CONN_CLIENT) {
+        listener_release_client(te->listener, c);
+    } else {
+        upstream_conn_closed(te->backend, c);
+    }
+    conn_close(c);
+}
+
+/* Any byte either way keeps the tunnel alive: one deadline, kept on the client's connection. */
+static void
+touch_tunnel(struct stream *s)
+{
+    struct tcp_end *client = (struct tcp_end *)s->client.conn;
+    conn_set_read_due(&client->conn, client->tunnel_ms ? worker_now_ms() + client->tunnel_ms : 0);
+}
+
+static void
+on_end_lost(struct tcp_end *te)
+{
+    bool is_client = te->conn.side == CONN_CLIENT;
+    if (!is_client) {
+        upstream_count_failure(te->backend);
+    }
+    stream_fail(te->stream, is_client ? REASON_client_closed : REASON_backend_reset);
+}
+
+/* The source has ended and all of it has been given on. */
+static void
+pass_eof(struct tcp_end *te)
+{
+    struct end *from = own_end(te);
+    if (!from->is_recv_done) {
+        stream_on_body_end(te->stream, from, NULL);
+    }
+}
+
+/* Returns true when the loop should go on reading. */
+static bool
+splice_once(struct tcp_end *te, struct tcp_end *to)
+{
+    struct stream *s = te->stream;
+    uint64_t moved = 0;
+    uint64_t sent = 0;
+    enum splice_result r =
+        splice_move(*own_pipe(te), &te->conn, &to->conn, UINT64_MAX, &moved, &sent);
+    stream_other_end(s, own_end(te))->bytes += sent;
+    switch (r) {
+    case SPLICE_BROKEN: on_end_lost(te->conn.is_broken ? te : to); break;
+    case SPLICE_EOF: pass_eof(te); break;
+    case SPLICE_MORE: conn_run_later(&te->conn); break;
+    case SPLICE_STARVED:
+        if (moved < SPLICE_MIN_BYTES) {
+            te->is_bulk = false;
+        }
+        splice_pipe_release(own_pipe(te));
+        break;
+    case SPLICE_BLOCKED: break;
+    }
+    return false;
+}
+
+static bool
+copy_once(struct tcp_end *te)
+{
+    ssize_t n = conn_read_scratch(&te->conn);
+    if (n > 0) {
+        te->is_bulk = n == WORKER_SCRATCH_BYTES;
+        stream_on_body(te->stream, own_end(te), slice_of(worker.scratch, (size_t)n));
+        conn_flush_any();
+        return true;
+    }
+    if (n == IO_EOF) {
+        pass_eof(te);
+    } else if (n == IO_ERROR) {
+        on_end_lost(te);
+    }
+    return false;
+}
+
+static bool
+move_once(struct tcp_end *te)
+{
+    struct tcp_end *to = other(te);
+    if (conn_is_blocked(&to->conn)) {
+        return false;
+    }
+    bool has_piped = splice_pipe_bytes(*own_pipe(te)) > 0;
+    if ((te->is_bulk || has_piped) && splice_is_possible(&te->conn, &to->conn) &&
+        splice_pipe_acquire(own_pipe(te))) {
+        return splice_once(te, to);
+    }
+    return te->conn.is_readable && copy_once(te);
+}
+
+static void
+tcp_read(struct tcp_end *te)
+{
+    bool has_moved = false;
+    for (int i = 0; te->stream && te->stream->state == STREAM_FORWARD; i++) {
+        if (!te->conn.is_readable && splice_pipe_bytes(*own_pipe(te)) == 0) {
+            break;
+        }
+        if (i == READ_BUDGET) {
+            conn_run_later(&te->conn);
+            break;
+        }
+        has_moved = true;
+        if (!move_once(te)) {
+            break;
+        }
+    }
+    if (has_moved && te->stream && te->stream->state == STREAM_FORWARD) {
+        touch_tunnel(te->stream);
+    }
+}
+
+static void
+tcp_on_event(struct conn *c, unsigned what)
+{
+    struct tcp_end *te = (struct tcp_end *)c;
+    struct stream *s = te->stream;
+    if (!s) {
+        if (what & (CONN_WRITABLE | CONN_WRITE_DUE | CONN_BROKEN | CONN_READ_DUE)) {
+            tcp_close(te); /* the last output has left, or never will */
+        }
+        return;
+    }
+    if (what & (CONN_READ_DUE | CONN_WRITE_DUE)) {
+        stream_fail(s, what & CONN_READ_DUE ? REASON_tunnel_idle : REASON_send_timeout);
+        return;
+    }
+    if ((what & CONN_BROKEN) || c->is_broken) {
+        on_end_lost(te);
+        return;
+    }
+    if (what & CONN_WRITABLE) {
+        stream_on_unblocked(s, own_end(te));
+    }
+    if (te->stream && c->is_readable) {
+        tcp_read(te);
+    } else if (te->stream && splice_pipe_bytes(*own_pipe(te)) > 0) {
+        tcp_read(te);
+    }
+}
+
+static uint32_t
+smaller_timeout(uint32_t a, uint32_t b)
+{
+    if (a == 0 || b == 0) {
+        return a + b;
+    }
+    return a < b ? a : b;
+}
+
+void
+tcp_client_begin(struct conn *c, struct listener *l)
+{
+    struct tcp_end *te = (struct tcp_end *)c;
+    te->listener = l;
+    c->on_event = tcp_on_event;
+    c->send_timeout_ms = l->conf->timeouts.send;
+    conn_set_read_due(c, 0);
+    struct stream *s = stream_new(l, c, &tcp_ops);
+    if (!s) {
+        tcp_close(te);
+        return;
+    }
+    te->stream = s;
+    te->tunnel_ms = smaller_timeout(l->conf->timeouts.tunnel, l->conf->upstream->timeouts.tunnel);
+    stream_begin_tcp(s);
+}
+
+void
+tcp_upstream_attach(struct conn *c, struct stream *s)
+{
+    struct tcp_end *te = (struct tcp_end *)c;
+    te->stream = s;
+    te->backend = s->taken;
+    c->on_event = tcp_on_event;
+    c->send_timeout_ms = s->upstream->timeouts.send;
+    /* A backend that speaks first may have data already; no edge tells of it again. */
+    c->is_readable = true;
+    s->server = (struct end){.ops = &tcp_ops, .conn = c};
+    touch_tunnel(s);
+}
+
+/* ---- both ends of a stream ---- */
+
+static void
+tcp_send_body(struct stream *s, struct end *e, struct slice bytes)
+{
+    (void)s;
+    conn_put(e->conn, bytes.ptr, bytes.len);
+}
+
+static void
+tcp_send_end(struct stream *s, struct end *e, struct http_msg *trailers)
+{
+    (void)s;
+    (void)trailers;
+    conn_shutdown(e->conn);
+}
+
+static void
+tcp_recv_body(struct stream *s, struct end *e)
+{
+    (void)s;
+    conn_run_later(e->conn);
+}
+
+/* Both directions have ended. Output that still waits leaves first, under the send timeout. */
+static void
+tcp_finish(struct stream *s, struct end *e)
+{
+    struct tcp_end *te = (struct tcp_end *)e->conn;
+    (void)s;
+    te->stream = NULL;
+    conn_set_read_due(&te->conn, 0);
+    conn_flush(&te->conn);
+    if (!conn_is_blocked(&te->conn)) {
+        tcp_close(te);
+    }
+}
+
+/* A cut must look like one: reset, not FIN. */
+static void
+tcp_abort(struct stream *s, struct end *e, enum reason why)
+{
+    struct tcp_end *te = (struct tcp_end *)e->conn;
+    (void)s;
+    (void)why;
+    te->stream = NULL;
+    if (!te->conn.is_open) {
+        return;
+    }
+    if (te->conn.side == CONN_CLIENT) {
+        listener_release_client(te->listener, &te->conn);
+    } else {
+        upstream_conn_closed(te->backend, &te->conn);
+    }
+    conn_reset(&te->conn);
+}
+
+static const struct end_ops tcp_ops = {
+    .send_body = tcp_send_body,
+    .send_end = tcp_send_end,
+    .recv_body = tcp_recv_body,
+    .finish = tcp_finish,
+    .abort = tcp_abort,
+};

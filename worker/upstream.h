@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * upstream.h - find and return connections to backends.
+ *
+ * A stream asks with upstream_acquire() and is answered at once or later by stream_on_connected(),
+ * stream_on_connect_failed() or stream_fail(). While a stream holds a conn the stream's server end
+ * owns it; upstream_release() takes it back, to idle or to closed.
+ */
+#ifndef WORKER_UPSTREAM_H
+#define WORKER_UPSTREAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conf/conf.h"
+#include "shared/list.h"
+#include "shared/shm.h"
+
+#include "worker/conn.h"
+
+struct stream;
+
+/* A connection that is being made; http1_upstream.c and tcp.c begin theirs alike. */
+struct upstream_connecting {
+    struct conn conn;
+    struct stream *stream;
+};
+
+/* The worker's view of a backend, by slot. Lives while the conf has it or a connection is open. */
+struct backend {
+    unsigned slot;
+    bool is_removed;
+    struct list idle;  /* conn.link, most recently used first */
+    struct list conns; /* conn.owned, all */
+    unsigned nidle, nconns, nstreams;
+    unsigned epoch; /* goes up when the address changes */
+    struct addr addr;
+    uint32_t max_idle, idle_ms, lifetime_ms, max_requests; /* keepalive of the current conf */
+    struct shm_gauge active, open;
+    struct shm_row_backend *counters;
+};
+
+/* Make, keep or drop the views so that they fit conf. */
+void
+upstream_apply(struct conf *conf);
+/* Close every idle connection (retire). */
+void
+upstream_close_idle(void);
+
+/* Choose a backend of pool for s and get a connection to it. */
+void
+upstream_acquire(struct stream *s, struct conf_pool *pool);
+/* The exchange with s->taken is over: gauge. */
+void
+upstream_end_exchange(struct stream *s);
+
+/* Why b cannot be used now, or REASON_none. */
+enum reason
+upstream_usable(const struct conf_backend *b);
+
+/* Put a connection on its backend's idle list; false: it should be closed. */
+bool
+upstream_keep(struct backend *b, struct conn *c);
+void
+upstream_unkeep(struct backend *b, struct conn *c);
+/* A connection to the backend has been closed: gauge, view. */
+void
+upstream_conn_closed(struct backend *b, struct conn *c);
+
+/* A connect, reset, timeout or malformed answer: counted, and the monitor looks soon. */
+void
+upstream_count_failure(struct backend *b);
+
+#endif
