@@ -18,6 +18,7 @@
 #include <stdio.h>
 
 #include "shared/addr.h"
+#include "shared/list.h"
 #include "shared/log.h"
 #include "shared/slice.h"
 #include "shared/tls.h"
@@ -34,13 +35,12 @@ struct conf_listener_timeouts {
     uint32_t handshake, header, request_body, idle, send, tunnel;
 };
 struct conf_upstream_timeouts {
-    uint32_t connect, queue, response, response_body, send, tunnel;
+    uint32_t connect, response, response_body, send, tunnel;
 };
 
-/* A file that the configuration names, as its source gave it. */
+/* A file that the configuration names. Its bytes are not kept: tls_server has what it needs. */
 struct conf_file {
-    const char *path; /* absolute */
-    struct slice bytes;
+    const char *path; /* absolute; NULL: none */
 };
 
 struct conf_tls {
@@ -130,8 +130,9 @@ struct conf_upstream {
     struct conf_pool *pools; /* pools[0] is used when no path matches; see conf_upstream_pool */
     char **pool_paths;       /* pools[i + 1] serves pool_paths[i] */
     unsigned npools;
+    struct path_set *pool_set; /* path -> number of its pool; NULL: there is one pool */
     struct conf_health health;
-    struct {
+    struct conf_keepalive {
         uint32_t connections, idle, requests, lifetime;
     } keepalive;
     struct conf_upstream_timeouts timeouts;
@@ -152,8 +153,9 @@ struct conf_log {
 };
 
 struct conf {
-    uint32_t refs; /* of this process; conf_ref, conf_unref */
-    uint64_t gen;  /* given by the master at each load */
+    struct list alive; /* all confs of this process: conf_alive */
+    uint32_t refs;     /* of this process; conf_ref, conf_unref */
+    uint64_t gen;      /* given by the master at each load */
     uint64_t hash; /* first 48 bits of a digest of the effective configuration and of the files it
                       names */
     const char *path; /* of the file */
@@ -185,10 +187,17 @@ struct conf {
     struct conf_route *routes;
     unsigned nroutes;
     struct conf_arena *arena; /* owns all of the above; conf.c */
-    void *json;               /* the effective long form, for -T; owned */
+    const char *json;         /* the text of the effective long form: what -T prints */
 };
 
-/* Where the bytes and addresses that a configuration names come from. */
+/* What of the machine a configuration depends on. */
+struct conf_machine {
+    unsigned processors; /* of the affinity mask, at most the cgroup quota */
+    uint64_t open_files; /* hard limit of one process */
+};
+
+/* Where the bytes and addresses that a configuration names come from. read_file and resolve must be
+ * given; where another is NULL the process itself is asked (accounts: nothing is). */
 struct conf_source {
     /* The file's content, valid as long as the source. 0, or -1 with why (at most why_size bytes).
      */
@@ -197,7 +206,16 @@ struct conf_source {
     /* The addresses of a name. Returns how many (at most max), 0 when it does not resolve. */
     int (*resolve)(struct conf_source *src, const char *name, uint16_t port, struct addr *out,
                    int max);
+    void (*machine)(struct conf_source *src, struct conf_machine *out);
+    /* A variable of the environment; NULL: not set. */
+    const char *(*env)(struct conf_source *src, const char *name);
+    bool (*has_account)(struct conf_source *src, const char *name, bool is_group);
+    bool without_keys; /* no file can be read: conf_tls.server stays NULL (the monitor) */
 };
+
+/* The machine as this process sees it; what a NULL machine means. */
+void
+conf_machine_read(struct conf_machine *out);
 
 /* Errors and warnings, in the order of their places; one rendered text each, "file:line:column:
  * path: what". */
@@ -215,10 +233,17 @@ conf_errors_fini(struct conf_errors *errors);
  * on success warnings may be filled. The new conf has one reference. */
 struct conf *
 conf_load(const char *name, struct slice text, struct conf_source *src, struct conf_errors *errors);
+/* The same with the folder (absolute) that relative paths are relative to. */
+struct conf *
+conf_load_from(const char *name, const char *folder, struct slice text, struct conf_source *src,
+               struct conf_errors *errors);
 struct conf *
 conf_ref(struct conf *conf);
 void
 conf_unref(struct conf *conf);
+/* How many confs of this process are alive; *oldest_gen becomes the least gen among them. */
+unsigned
+conf_alive(uint64_t *oldest_gen);
 
 /* The pool for an (already normalised) path: the longest path prefix by whole segments. Never NULL.
  */

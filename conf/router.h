@@ -14,4 +14,9 @@
 const struct conf_route *
 conf_router_find(const struct conf_router *router, struct slice host, struct slice path);
 
+/* For conf_load: routes in the order of the file; last, when not NULL, comes after all of them. */
+struct conf_router *
+conf_router_new(struct conf_arena *arena, const struct conf_route *const *routes, unsigned n,
+                const struct conf_route *last);
+
 #endif

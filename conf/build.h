@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * build.h - what the parts of conf_load() hand to each other. Nobody else includes it.
+ *
+ * Order: scan, expand, conf_arrange (the short form becomes the long one), options_read, then the
+ * checks below, which give names, addresses and files their meaning. Each goes on after an error,
+ * so that all of a file's errors are told at once, and passes by what was found bad before.
+ */
+#ifndef CONF_BUILD_H
+#define CONF_BUILD_H
+
+#include <openssl/evp.h>
+
+#include "conf/options.h"
+
+struct conf_build {
+    struct conf *conf;
+    struct conf_arena *arena;
+    struct report *report;
+    struct conf_source *src;
+    struct option_reader reader;
+    struct node *root;
+    EVP_MD_CTX *digest;         /* of files, and of the effective configuration */
+    unsigned nbackends, npools; /* of all upstreams */
+};
+
+/* conf_short.c */
+void
+conf_arrange(struct conf_build *build);
+
+/* conf_upstream.c: backends, pools, schedules, health. */
+void
+conf_check_upstreams(struct conf_build *build);
+/* conf_listener.c: addresses, upstreams, routers. After routes. */
+void
+conf_check_listeners(struct conf_build *build);
+/* conf_tls.c */
+void
+conf_check_tls(struct conf_build *build, struct conf_listener *listener, struct node *node);
+/* conf_check.c: what stands at the top, and routes. */
+void
+conf_check_top(struct conf_build *build);
+void
+conf_check_routes(struct conf_build *build);
+
+/* The upstream that a member of object names, reported when there is none. NULL: none, or not
+ * given. */
+struct conf_upstream *
+conf_find_upstream(struct conf_build *build, struct node *object, const char *key);
+/* The first address of a text that is well formed, names resolved. 0, or -1 reported at node. */
+int
+conf_resolve_one(struct conf_build *build, struct node *node, bool may_be_any, struct addr *out);
+
+#endif

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * conf_upstream.c - the backends of an upstream, one for each address; its pools; its health check.
+ */
+#include <stdlib.h>
+
+#include "conf/build.h"
+#include "conf/path_set.h"
+#include "conf/schedule.h"
+#include "shared/shm.h"
+
+#define ADDRESSES_MOST 64 /* of one name */
+
+/* ---- backends ---- */
+
+/* The backends of an upstream while their number is not known. */
+struct collection {
+    struct conf_backend *backends;
+    struct node **nodes; /* where each stands in the file */
+    unsigned n, room;
+};
+
+static void
+collect(struct conf_build *build, struct collection *all, const struct conf_backend *backend,
+        struct node *node)
+{
+    if (all->n == all->room) {
+        struct collection old = *all;
+        all->room = old.room ? old.room * 2 : 8;
+        all->backends = conf_arena_array(build->arena, all->room, sizeof(*all->backends));
+        all->nodes = conf_arena_array(build->arena, all->room, sizeof(*all->nodes));
+        if (old.n) {
+            memcpy(all->backends, old.backends, old.n * sizeof(*old.backends));
+            memcpy(all->nodes, old.nodes, old.n * sizeof(struct node *));
+        }
+    }
+    all->backends[all->n] = *backend;
+    all->nodes[all->n++] = node;
+}
+
+static void
+ip_text(const struct addr *addr, char *buf)
+{
+    struct addr_ip ip;
+    addr_ip_from_sockaddr(&addr->sa, addr->len, &ip);
+    buf[addr_ip_format(&ip, buf)] = '\0';
+}
+
+static int
+compare_addresses(const void *left, const void *right)
+{
+    const struct addr *a = left, *b = right;
+    char a_text[ADDR_TEXT_MAX], b_text[ADDR_TEXT_MAX];
+    if (a->sa.sa_family != b->sa.sa_family) {
+        return a->sa.sa_family < b->sa.sa_family ? -1 : 1;
+    }
+    ip_text(a, a_text);
+    ip_text(b, b_text);
+    return strcmp(a_text, b_text);
+}
+
+/* A name server may turn the order round at each answer; ours is the same. */
+static int
+resolve_sorted(struct conf_build *build, const struct addr_spec *spec, struct addr *out)
+{
+    char *name = conf_arena_copy(build->arena, spec->host);
+    int n = build->src->resolve(build->src, name, spec->port, out, ADDRESSES_MOST);
+    int kept = 0;
+    if (n > 1) {
+        qsort(out, (size_t)n, sizeof(*out), compare_addresses);
+    }
+    for (int i = 0; i < n; i++) {
+        if (kept == 0 || compare_addresses(&out[kept - 1], &out[i]) != 0) {
+            out[kept++] = out[i];
+        }
+    }
+    return kept;
+}
+
+static void
+collect_named(struct conf_build *build, struct collection *all, const struct conf_backend *declared,
+              const struct addr_spec *spec, struct node *node)
+{
+    struct addr addrs[ADDRESSES_MOST];
+    char ip[ADDR_TEXT_MAX];
+    int n = resolve_sorted(build, spec, addrs);
+    if (n == 0) {
+        report_warn(build->report, node_get(node, "address"), "%.*s does not resolve",
+                    SLICE_ARG(spec->host));
+    }
+    for (int i = 0; i < n; i++) {
+        struct conf_backend backend = *declared;
+        ip_text(&addrs[i], ip);
+        backend.addr = addrs[i];
+        backend.id = conf_arena_format(build->arena, "%s@%s", declared->id, ip);
+        collect(build, all, &backend, node);
+    }
+}
+
+static void
+collect_declared(struct conf_build *build, struct collection *all,
+                 const struct conf_backend *declared, struct node *node)
+{
+    struct addr_spec spec;
+    const char *why;
+    const char *text = node_text(node, "address");
+    if (!text || addr_parse(slice_from_str(text), false, &spec, &why) < 0) {
+        return; /* reported already */
+    }
+    struct conf_backend backend = *declared;
+    backend.id = declared->id ? declared->id : text;
+    if (spec.kind == ADDR_NAME) {
+        collect_named(build, all, &backend, &spec, node);
+    } else {
+        backend.addr = spec.addr;
+        collect(build, all, &backend, node);
+    }
+}
+
+struct identity {
+    const char *id;
+    struct node *node;
+};
+
+static int
+compare_identities(const void *left, const void *right)
+{
+    const struct identity *a = left, *b = right;
+    int order = strcmp(a->id, b->id);
+    if (order != 0) {
+        return order;
+    }
+    return a->node->at.line < b->node->at.line ? -1 : a->node->at.line > b->node->at.line;
+}
+
+static void
+check_identities(struct conf_build *build, const char *upstream, const struct collection *all)
+{
+    struct identity *ids = conf_arena_array(build->arena, all->n, sizeof(*ids));
+    for (unsigned i = 0; i < all->n; i++) {
+        ids[i] = (struct identity){all->backends[i].id, all->nodes[i]};
+        if (strlen(upstream) + strlen(ids[i].id) + 2 > SHM_ID_MAX) {
+            report_value(build->report, all->nodes[i], "the id %s is too long; give it another",
+                         ids[i].id);
+        }
+    }
+    if (all->n) {
+        qsort(ids, all->n, sizeof(*ids), compare_identities);
+    }
+    for (unsigned i = 1; i < all->n; i++) {
+        if (strcmp(ids[i - 1].id, ids[i].id) == 0) {
+            report_value(build->report, ids[i].node,
+                         "the id %s is that of the backend on line %u; give it another", ids[i].id,
+                         ids[i - 1].node->at.line);
+        }
+    }
+}
+
+static void
+set_port(struct addr *addr, uint16_t port)
+{
+    if (addr->sa.sa_family == AF_INET) {
+        addr->in.sin_port = htons(port);
+    } else if (addr->sa.sa_family == AF_INET6) {
+        addr->in6.sin6_port = htons(port);
+    }
+}
+
+static void
+check_backends(struct conf_build *build, struct conf_upstream *up, struct node *node)
+{
+    struct collection all = {0};
+    struct node *backends = node_get(node, "backends");
+    struct node *child = backends ? backends->first : NULL;
+    for (unsigned i = 0; i < up->nbackends && child; i++, child = child->next) {
+        collect_declared(build, &all, &up->backends[i], child);
+    }
+    check_identities(build, up->name, &all);
+    up->backends = conf_arena_array(build->arena, all.n, sizeof(*up->backends));
+    up->nbackends = all.n;
+    for (unsigned i = 0; i < all.n; i++) {
+        struct conf_backend *backend = &up->backends[i];
+        *backend = all.backends[i];
+        backend->upstream = up;
+        backend->index = i;
+        backend->check_addr = backend->addr;
+        if (up->health.port) {
+            set_port(&backend->check_addr, up->health.port);
+        }
+    }
+    build->nbackends += all.n;
+}
+
+/* ---- pools ---- */
+
+struct listing {
+    const char *path;
+    struct conf_backend *backend;
+};
+
+static int
+compare_listings(const void *left, const void *right)
+{
+    const struct listing *a = left, *b = right;
+    int order = strcmp(a->path, b->path);
+    if (order != 0) {
+        return order;
+    }
+    return a->backend->index < b->backend->index ? -1 : a->backend->index > b->backend->index;
+}
+
+static void
+fill_pool(struct conf_build *build, struct conf_pool *pool, struct conf_upstream *up,
+          const char *path)
+{
+    unsigned *weights = conf_arena_array(build->arena, pool->nbackends, sizeof(*weights));
+    for (unsigned i = 0; i < pool->nbackends; i++) {
+        weights[i] = pool->backends[i]->weight ? pool->backends[i]->weight : 1;
+    }
+    pool->upstream = up;
+    pool->id = path ? conf_arena_format(build->arena, "%s:%s", up->name, path) : up->name;
+    pool->schedule = schedule_build(build->arena, weights, pool->nbackends, &pool->schedule_len);
+}
+
+/* Backends without paths, or all where every one has some. */
+static void
+make_first_pool(struct conf_build *build, struct conf_upstream *up)
+{
+    struct conf_pool *pool = &up->pools[0];
+    pool->backends = conf_arena_array(build->arena, up->nbackends, sizeof(*pool->backends));
+    for (unsigned i = 0; i < up->nbackends; i++) {
+        if (!up->backends[i].paths || !up->backends[i].paths[0]) {
+            pool->backends[pool->nbackends++] = &up->backends[i];
+        }
+    }
+    if (pool->nbackends == 0) {
+        for (unsigned i = 0; i < up->nbackends; i++) {
+            pool->backends[pool->nbackends++] = &up->backends[i];
+        }
+    }
+    fill_pool(build, pool, up, NULL);
+}
+
+static unsigned
+list_paths(struct conf_build *build, const struct conf_upstream *up, struct listing **out)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < up->nbackends; i++) {
+        for (char **path = up->backends[i].paths; path && *path; path++) {
+            n++;
+        }
+    }
+    *out = conf_arena_array(build->arena, n, sizeof(**out));
+    n = 0;
+    for (unsigned i = 0; i < up->nbackends; i++) {
+        for (char **path = up->backends[i].paths; path && *path; path++) {
+            (*out)[n++] = (struct listing){*path, &up->backends[i]};
+        }
+    }
+    if (n) {
+        qsort(*out, n, sizeof(**out), compare_listings);
+    }
+    return n;
+}
+
+/* One pool of the listings from `first` on that have its path. Returns the number of the next. */
+static unsigned
+make_pool(struct conf_build *build, struct conf_upstream *up, const struct listing *listings,
+          unsigned first, unsigned n)
+{
+    const char *path = listings[first].path;
+    struct conf_pool *pool = &up->pools[up->npools];
+    unsigned end = first;
+    while (end < n && strcmp(listings[end].path, path) == 0) {
+        end++;
+    }
+    pool->backends = conf_arena_array(build->arena, end - first, sizeof(*pool->backends));
+    for (unsigned i = first; i < end; i++) {
+        bool is_repeated = i > first && listings[i].backend == listings[i - 1].backend;
+        if (!is_repeated) {
+            pool->backends[pool->nbackends++] = listings[i].backend;
+        }
+    }
+    fill_pool(build, pool, up, path);
+    up->pool_paths[up->npools - 1] = conf_arena_copy(build->arena, slice_from_str(path));
+    path_set_add(up->pool_set, path, (int)up->npools);
+    up->npools++;
+    return end;
+}
+
+static void
+make_pools(struct conf_build *build, struct conf_upstream *up, struct node *node)
+{
+    struct listing *listings;
+    unsigned n = list_paths(build, up, &listings);
+    up->pools = conf_arena_array(build->arena, (size_t)n + 1, sizeof(*up->pools));
+    up->pool_paths = conf_arena_array(build->arena, (size_t)n + 1, sizeof(*up->pool_paths));
+    up->npools = 1;
+    up->pool_set = n ? path_set_new(build->arena, n) : NULL;
+    make_first_pool(build, up);
+    for (unsigned i = 0; i < n;) {
+        i = make_pool(build, up, listings, i, n);
+    }
+    for (unsigned i = 0; i < up->npools; i++) {
+        if (strlen(up->pools[i].id) + 1 > SHM_ID_MAX) {
+            report_value(build->report, node_get(node, "backends"), "the path %.80s... is too long",
+                         up->pool_paths[i - 1]);
+        }
+    }
+    build->npools += up->npools;
+}
+
+/* ---- health ---- */
+
+/* "200-399,404": the option table has seen to the form. */
+static void
+parse_expect(struct conf_build *build, struct conf_health *health, const char *text)
+{
+    unsigned n = 1;
+    for (const char *at = text; *at; at++) {
+        n += *at == ',';
+    }
+    health->expect = conf_arena_array(build->arena, n, sizeof(*health->expect));
+    for (unsigned i = 0; i < n; i++) {
+        char *rest;
+        struct conf_range *range = &health->expect[i];
+        range->from = range->to = (uint16_t)strtoul(text, &rest, 10);
+        if (*rest == '-') {
+            range->to = (uint16_t)strtoul(rest + 1, &rest, 10);
+        }
+        text = *rest ? rest + 1 : rest;
+    }
+    health->nexpect = n;
+}
+
+static void
+check_upstream(struct conf_build *build, struct conf_upstream *up, struct node *node)
+{
+    const char *expect = node_text(node_get(node, "health_check"), "expect");
+    up->name = node->name;
+    if (expect) {
+        parse_expect(build, &up->health, expect);
+    }
+    check_backends(build, up, node);
+    if (build->nbackends <= SHM_BACKENDS) {
+        make_pools(build, up, node);
+    }
+}
+
+void
+conf_check_upstreams(struct conf_build *build)
+{
+    struct conf *conf = build->conf;
+    struct node *upstreams = node_get(build->root, "upstreams");
+    struct node *child = upstreams ? upstreams->first : NULL;
+    for (unsigned i = 0; i < conf->nupstreams && child; i++, child = child->next) {
+        check_upstream(build, &conf->upstreams[i], child);
+    }
+    if (build->nbackends > SHM_BACKENDS) {
+        report_value(build->report, upstreams, "%u backends; there may be %d", build->nbackends,
+                     SHM_BACKENDS);
+    }
+    if (build->npools > SHM_UPSTREAMS) {
+        report_value(build->report, upstreams,
+                     "%u upstreams and paths of backends; there may be %d", build->npools,
+                     SHM_UPSTREAMS);
+    }
+}

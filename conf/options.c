@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * options.c - the table of every key.
+ *
+ * To add an option: one row here, one member in conf.h.
+ */
+#include "conf/options.h"
+
+#include <stddef.h>
+
+#include "shared/shm.h"
+
+#define IN(type, member) \
+    .offset = (unsigned)offsetof(struct type, member), \
+    .width = (unsigned)sizeof(((struct type *)0)->member)
+#define LIST_IN(type, member, count) IN(type, member), .count_offset = offsetof(struct type, count)
+
+#define SECOND 1000ull
+#define DAY    (24 * 3600 * SECOND)
+#define MONTH  (30 * DAY)
+#define KB     1024ull
+#define GB     (1024 * 1024 * KB)
+#define ANY32  UINT32_MAX
+
+#define ALGORITHMS "round_robin|w_round_robin|least_conn|ip_hash"
+
+#define ALGORITHM_HELP \
+    "How backends are chosen. round_robin and w_round_robin give each its share by weight, evenly " \
+    "spread; least_conn takes the one with the fewest requests in flight for its weight; ip_hash " \
+    "keeps a client's address on one backend and moves only the clients of a backend that went " \
+    "away."
+
+/* clang-format off */
+const struct option option_table[] = {
+    /* ---- top level ---- */
+    {OWN_TOP, "workers", TYPE_WORKERS, "\"auto\"", 1, SHM_WORKERS, IN(conf, workers),
+     .help = "Worker processes. auto: the processors of the affinity mask, at most the quota of the "
+             "control group."},
+    {OWN_TOP, "user", TYPE_NAME, NULL, 1, 32, IN(conf, user),
+     .shown = "akashd, or nobody where that user does not exist",
+     .help = "User of workers and monitor when started as root."},
+    {OWN_TOP, "group", TYPE_NAME, NULL, 1, 32, IN(conf, group), .shown = "the group of the user",
+     .help = "Group of workers and monitor when started as root."},
+    {OWN_TOP, "max_connections", TYPE_COUNT, "0", 1, ANY32, IN(conf, max_connections),
+     .shown = "half of the open files of all workers, the greatest value there is",
+     .help = "Client connections at one time over all workers, exactly. A client and its backend "
+             "take a descriptor each, so the files that all workers may open carry half as many."},
+    {OWN_TOP, "metrics", TYPE_OBJECT, "{}", .flags = OPT_FALSE, .object = OWN_METRICS,
+     .shorthand = "address",
+     .help = "Where /metrics, /livez, /readyz and the status page are served. false: nowhere."},
+    {OWN_TOP, "control_socket", TYPE_OBJECT, "{}", .object = OWN_CONTROL, .shorthand = "path",
+     .help = "The socket that akashctl speaks to. Where the default's folder cannot be made there "
+             "is none, with a warning."},
+    {OWN_TOP, "pid_file", TYPE_FILE, NULL, 1, 4095, IN(conf, pid_file),
+     .help = "Holds the process id of the master."},
+    {OWN_TOP, "log", TYPE_OBJECT, "{}", IN(conf, log), .object = OWN_LOG, .help = "The error log."},
+    {OWN_TOP, "access_log", TYPE_OBJECT, "false", .flags = OPT_FALSE, .object = OWN_ACCESS_LOG,
+     .shorthand = "target", .help = "One line for each request or TCP stream. false: none."},
+    {OWN_TOP, "drain_timeout", TYPE_DURATION, "\"30s\"", 0, MONTH, IN(conf, drain_timeout),
+     .help = "What a shutdown waits for running requests and streams."},
+    {OWN_TOP, "lame_duck", TYPE_DURATION, "0", 0, DAY, IN(conf, lame_duck),
+     .help = "How long, at a shutdown, readiness is false while accepting goes on."},
+    {OWN_TOP, "retire_timeout", TYPE_DURATION, "\"1h\"", 0, MONTH, IN(conf, retire_timeout),
+     .help = "As drain_timeout, for workers retired by a smaller count or an upgrade."},
+    {OWN_TOP, "listeners", TYPE_OBJECT, NULL, LIST_IN(conf, listeners, nlisteners),
+     .flags = OPT_LIST | OPT_NONEMPTY | OPT_REQUIRED, .object = OWN_LISTENER,
+     .help = "Where clients come in."},
+    {OWN_TOP, "routes", TYPE_OBJECT, "[]", LIST_IN(conf, routes, nroutes), .flags = OPT_LIST,
+     .object = OWN_ROUTE,
+     .help = "Which upstream a request goes to. Candidates are ordered by host (exact, longest "
+             "wildcard, any), then path (exact, longest prefix), then place in the file; the first "
+             "that matches wins. None: 404."},
+    {OWN_TOP, "upstreams", TYPE_OBJECT, NULL, LIST_IN(conf, upstreams, nupstreams),
+     .flags = OPT_MAP | OPT_NONEMPTY | OPT_REQUIRED, .object = OWN_UPSTREAM,
+     .help = "Groups of backends, by name."},
+
+    {OWN_METRICS, "address", TYPE_BIND, "\":9100\"",
+     .help = "Address to listen on. Where the default's port is taken, akashd says so and goes on "
+             "without; an address given in the file must be free."},
+    {OWN_METRICS, "allow", TYPE_CIDR, "[]", .flags = OPT_LIST,
+     .shown = "loopback only",
+     .help = "Networks that may see the status page."},
+
+    {OWN_CONTROL, "path", TYPE_FILE, "\"/run/akashd/control.sock\"", 1, 107, IN(conf, control.path),
+     .help = "Path of the socket."},
+    {OWN_CONTROL, "mode", TYPE_OCTAL, "\"0600\"", 0, 0777, IN(conf, control.mode),
+     .help = "Its permissions, in octal."},
+    {OWN_CONTROL, "group", TYPE_NAME, NULL, 1, 32, IN(conf, control.group),
+     .shown = "root's",
+     .help = "Its group."},
+
+    {OWN_LOG, "level", TYPE_WORD, "\"info\"", IN(conf_log, level), .words = "error|warn|info|debug",
+     .help = "The least important level that is written."},
+    {OWN_LOG, "target", TYPE_TARGET, "\"stderr\"", 1, 4095, IN(conf_log, target),
+     .help = "stderr, syslog, or the path of a file."},
+    {OWN_LOG, "format", TYPE_WORD, "\"text\"", IN(conf_log, format), .words = "text|json",
+     .help = "Form of a line."},
+
+    {OWN_ACCESS_LOG, "target", TYPE_TARGET, NULL, 1, 4095, IN(conf, access_log.target),
+     .flags = OPT_REQUIRED, .help = "stderr, syslog, or the path of a file."},
+    {OWN_ACCESS_LOG, "format", TYPE_WORD, "\"combined\"", IN(conf, access_log.format),
+     .words = "combined|json|tcp", .help = "Form of a line."},
+
+    /* ---- listeners ---- */
+    {OWN_LISTENER, "name", TYPE_NAME, NULL, 1, 64, IN(conf_listener, name), .flags = OPT_REQUIRED,
+     .help = "Its name in routes, logs and metrics."},
+    {OWN_LISTENER, "address", TYPE_BIND, NULL, IN(conf_listener, addr_texts),
+     .flags = OPT_LIST | OPT_ONE | OPT_NONEMPTY | OPT_REQUIRED,
+     .help = "Address or addresses to listen on; \":8080\" is every address of the machine, IPv4 "
+             "and IPv6."},
+    {OWN_LISTENER, "mode", TYPE_WORD, "\"http\"", IN(conf_listener, mode), .words = "http|tcp",
+     .flags = OPT_SHORT, .help = "http, or tcp for plain layer 4."},
+    {OWN_LISTENER, "upstream", TYPE_NAME, NULL, 1, 64,
+     .help = "In tcp mode, where everything goes (required); in http mode the last route."},
+    {OWN_LISTENER, "tls", TYPE_OBJECT, NULL, IN(conf_listener, tls),
+     .flags = OPT_SHORT | OPT_POINTER, .object = OWN_TLS, .help = "Given: the listener speaks TLS."},
+    {OWN_LISTENER, "max_connections", TYPE_COUNT, "0", 0, ANY32, IN(conf_listener, max_connections),
+     .help = "Client connections of this listener at one time over all workers; 0: no limit of its "
+             "own."},
+    {OWN_LISTENER, "forwarded_headers", TYPE_BOOL, "true", IN(conf_listener, forwarded_headers),
+     .flags = OPT_SHORT,
+     .help = "Append X-Forwarded-For; set X-Forwarded-Proto, X-Forwarded-Host and X-Request-ID."},
+    {OWN_LISTENER, "backlog", TYPE_COUNT, "4096", 1, 1 << 20, IN(conf_listener, backlog),
+     .flags = OPT_SHORT, .help = "Connections the kernel holds until they are accepted."},
+    {OWN_LISTENER, "limits", TYPE_OBJECT, "{}", .flags = OPT_SHORT, .object = OWN_LIMITS,
+     .help = "Bounds of requests and client connections."},
+    {OWN_LISTENER, "timeouts", TYPE_OBJECT, "{}", IN(conf_listener, timeouts), .flags = OPT_SHORT,
+     .object = OWN_LISTENER_TIMEOUTS,
+     .help = "Deadlines towards clients. In the short form the object holds the keys of the "
+             "upstream's too, and one that both have goes to both."},
+
+    {OWN_TLS, "certificates", TYPE_OBJECT, NULL, LIST_IN(conf_tls, certs, ncerts),
+     .flags = OPT_LIST | OPT_NONEMPTY | OPT_REQUIRED, .object = OWN_CERTIFICATE,
+     .help = "Chosen by the client's server name: exact, then wildcard, then the first."},
+    {OWN_TLS, "min_version", TYPE_WORD, "\"1.2\"", 0x0303, 0, IN(conf_tls, min_version),
+     .words = "1.2|1.3",
+     .help = "The oldest version of TLS that is spoken."},
+    {OWN_TLS, "ciphers", TYPE_TEXT, NULL, 1, 4095, IN(conf_tls, ciphers),
+     .shown = "Mozilla's intermediate set", .help = "Ciphers of TLS 1.2, as OpenSSL writes them."},
+    {OWN_TLS, "ciphersuites", TYPE_TEXT, NULL, 1, 4095, IN(conf_tls, ciphersuites),
+     .shown = "OpenSSL's", .help = "Cipher suites of TLS 1.3, as OpenSSL writes them."},
+    {OWN_TLS, "curves", TYPE_TEXT, NULL, 1, 4095, IN(conf_tls, curves),
+     .shown = "Mozilla's intermediate set", .help = "Groups for the key exchange."},
+    {OWN_TLS, "alpn", TYPE_TEXT, "[\"http/1.1\"]", 1, 255, IN(conf_tls, alpn), .flags = OPT_LIST,
+     .shown = "[\"http/1.1\"] in http mode, none in tcp mode",
+     .help = "Protocols offered by ALPN, the preferred one first. In http mode: http/1.1."},
+    {OWN_TLS, "client_auth", TYPE_WORD, "\"off\"", IN(conf_tls, client_auth),
+     .words = "off|optional|require", .help = "Whether clients show a certificate."},
+    {OWN_TLS, "client_ca", TYPE_FILE, NULL, 1, 4095, IN(conf_tls, client_ca.path),
+     .help = "PEM file of the authorities that sign client certificates; required unless "
+             "client_auth is off."},
+    {OWN_TLS, "strict_sni", TYPE_BOOL, "false", IN(conf_tls, strict_sni),
+     .help = "End the handshake when no certificate is for the client's server name."},
+    {OWN_TLS, "tickets", TYPE_BOOL, "true", IN(conf_tls, tickets),
+     .help = "Session tickets: clients resume on any worker and after a reload."},
+
+    {OWN_CERTIFICATE, "cert", TYPE_FILE, NULL, 1, 4095, IN(conf_cert, cert.path),
+     .flags = OPT_REQUIRED, .help = "PEM file of the certificate and its chain."},
+    {OWN_CERTIFICATE, "key", TYPE_FILE, NULL, 1, 4095, IN(conf_cert, key.path),
+     .flags = OPT_REQUIRED, .help = "PEM file of its private key, not encrypted."},
+
+    {OWN_LIMITS, "header_bytes", TYPE_SIZE, "\"32k\"", 512, 1024 * KB,
+     IN(conf_listener, header_bytes), .help = "Head of a request; above it: 431 (or 414)."},
+    {OWN_LIMITS, "header_count", TYPE_COUNT, "100", 1, 1000, IN(conf_listener, header_count),
+     .help = "Fields of a request; above it: 431."},
+    {OWN_LIMITS, "body_bytes", TYPE_SIZE, "0", 0, 1024 * 1024 * GB, IN(conf_listener, body_bytes),
+     .help = "Body of a request; above it: 413. 0: no limit."},
+    {OWN_LIMITS, "requests_per_connection", TYPE_COUNT, "0", 0, ANY32,
+     IN(conf_listener, requests_per_connection), .help = "0: any number."},
+    {OWN_LIMITS, "max_age", TYPE_DURATION, "0", 0, MONTH, IN(conf_listener, max_age_ms),
+     .help = "Age at which a client connection is ended after its request. 0: any."},
+
+    {OWN_LISTENER_TIMEOUTS, "handshake", TYPE_DURATION, "\"10s\"", 0, MONTH,
+     IN(conf_listener_timeouts, handshake), .help = "Accept to TLS done."},
+    {OWN_LISTENER_TIMEOUTS, "header", TYPE_DURATION, "\"10s\"", 0, MONTH,
+     IN(conf_listener_timeouts, header),
+     .help = "First byte of a request to its head complete; does not move. Then 408."},
+    {OWN_LISTENER_TIMEOUTS, "request_body", TYPE_DURATION, "\"60s\"", 0, MONTH,
+     IN(conf_listener_timeouts, request_body),
+     .help = "Moves only after 4 KB of progress or completion. Then 408."},
+    {OWN_LISTENER_TIMEOUTS, "idle", TYPE_DURATION, "\"60s\"", 0, MONTH,
+     IN(conf_listener_timeouts, idle), .help = "Between requests."},
+    {OWN_LISTENER_TIMEOUTS, "send", TYPE_DURATION, "\"60s\"", 0, MONTH,
+     IN(conf_listener_timeouts, send),
+     .help = "While output waits; moves only after 4 KB of progress. Then a reset."},
+    {OWN_LISTENER_TIMEOUTS, "tunnel", TYPE_DURATION, "\"1h\"", 0, MONTH,
+     IN(conf_listener_timeouts, tunnel),
+     .help = "No byte either way in tcp mode; the smaller one of listener and upstream counts."},
+
+    /* ---- routes ---- */
+    {OWN_ROUTE, "listeners", TYPE_NAME, NULL, 1, 64, IN(conf_route, listeners),
+     .flags = OPT_LIST | OPT_NONEMPTY, .shown = "all in http mode",
+     .help = "Listeners that the route is for."},
+    {OWN_ROUTE, "host", TYPE_PATTERN, NULL, 1, 253, IN(conf_route, host), .shown = "any",
+     .help = "Host, exact or *.suffix; case, port and a trailing dot do not count."},
+    {OWN_ROUTE, "path", TYPE_PREFIX, NULL, 1, 4095, IN(conf_route, path), .shown = "any",
+     .help = "Prefix of the path, by whole segments: /api is for /api and /api/x, not for /apix."},
+    {OWN_ROUTE, "path_exact", TYPE_PREFIX, NULL, 1, 4095, IN(conf_route, path_exact),
+     .help = "The whole path."},
+    {OWN_ROUTE, "upstream", TYPE_NAME, NULL, 1, 64, .flags = OPT_REQUIRED,
+     .help = "Where the request goes."},
+
+    /* ---- upstreams ---- */
+    {OWN_UPSTREAM, "algorithm", TYPE_WORD, "\"round_robin\"", IN(conf_upstream, algorithm),
+     .words = ALGORITHMS, .flags = OPT_SHORT, .help = ALGORITHM_HELP},
+    {OWN_UPSTREAM, "backends", TYPE_OBJECT, NULL, LIST_IN(conf_upstream, backends, nbackends),
+     .flags = OPT_LIST | OPT_NONEMPTY | OPT_REQUIRED | OPT_SHORT, .object = OWN_BACKEND,
+     .help = "Its members."},
+    {OWN_UPSTREAM, "health_check", TYPE_OBJECT, "{}", IN(conf_upstream, health),
+     .flags = OPT_FALSE | OPT_SHORT, .object = OWN_HEALTH,
+     .help = "How the monitor probes the backends. false: not at all. In the short form it excludes "
+             "health_check_* and timeout_seconds, and rise and fall are 1 unless given."},
+    {OWN_UPSTREAM, "keepalive", TYPE_OBJECT, "{}", IN(conf_upstream, keepalive), .flags = OPT_SHORT,
+     .object = OWN_KEEPALIVE, .help = "Idle backend connections that are kept for reuse."},
+    {OWN_UPSTREAM, "timeouts", TYPE_OBJECT, "{}", IN(conf_upstream, timeouts),
+     .object = OWN_UPSTREAM_TIMEOUTS, .help = "Deadlines towards backends."},
+
+    {OWN_BACKEND, "id", TYPE_NAME, NULL, 1, 64, IN(conf_backend, id), .shown = "its address",
+     .help = "Its name in logs and metrics. Of a name with several addresses each is a backend of "
+             "its own, id name:port@address."},
+    {OWN_BACKEND, "address", TYPE_ADDRESS, NULL, IN(conf_backend, address), .flags = OPT_REQUIRED,
+     .help = "\"127.0.0.1:8081\", \"[::1]:8081\", \"name:8081\" or \"unix:/path\"."},
+    {OWN_BACKEND, "weight", TYPE_COUNT, "1", 1, 256, IN(conf_backend, weight),
+     .help = "Its share among the backends of the upstream."},
+    {OWN_BACKEND, "paths", TYPE_PREFIX, NULL, 1, 1024, IN(conf_backend, paths), .flags = OPT_LIST,
+     .shown = "any",
+     .help = "Prefixes of paths, by whole segments. The longest that matches a request chooses the "
+             "backends that list it; a request that matches none goes to the backends without "
+             "paths, or to all where every one has some."},
+    {OWN_BACKEND, "max_connections", TYPE_COUNT, "0", 0, ANY32, IN(conf_backend, max_connections),
+     .help = "Connections to it at one time over all workers; 0: no limit."},
+    {OWN_BACKEND, "state", TYPE_WORD, "\"ready\"", IN(conf_backend, state),
+     .words = "ready|drain|maint", .help = "drain and maint: no new requests."},
+
+    {OWN_HEALTH, "type", TYPE_WORD, "\"tcp\"", CONF_HEALTH_TCP, 0, IN(conf_health, type),
+     .words = "tcp|http", .shown = "http where a key of http is given, else tcp",
+     .help = "A TCP connect, or an HTTP request."},
+    {OWN_HEALTH, "path", TYPE_REQUEST, "\"/\"", 1, 1024, IN(conf_health, path), .flags = OPT_HTTP,
+     .help = "What an HTTP check asks for."},
+    {OWN_HEALTH, "port", TYPE_PORT, NULL, 1, 65535, IN(conf_health, port),
+     .shown = "the backend's own", .help = "Where the check goes."},
+    {OWN_HEALTH, "host", TYPE_HOST, NULL, 1, 253, IN(conf_health, host), .flags = OPT_HTTP,
+     .shown = "the backend's address", .help = "Host field of an HTTP check."},
+    {OWN_HEALTH, "method", TYPE_METHOD, "\"GET\"", 1, 32, IN(conf_health, method),
+     .flags = OPT_HTTP, .help = "Method of an HTTP check."},
+    {OWN_HEALTH, "expect", TYPE_STATUS, "\"200-399\"", .flags = OPT_HTTP,
+     .help = "Status codes that are healthy: \"200-399\", \"200,301-302\"."},
+    {OWN_HEALTH, "body", TYPE_TEXT, NULL, 1, 1024, IN(conf_health, body), .flags = OPT_HTTP,
+     .shown = "any", .help = "Text that must stand in the answer's body."},
+    {OWN_HEALTH, "interval", TYPE_DURATION, "\"2s\"", 10, DAY, IN(conf_health, interval),
+     .help = "Between checks of a backend."},
+    {OWN_HEALTH, "timeout", TYPE_DURATION, "\"1s\"", 1, 3600 * SECOND, IN(conf_health, timeout),
+     .help = "Time that one check may take."},
+    {OWN_HEALTH, "rise", TYPE_COUNT, "2", 1, 1000, IN(conf_health, rise),
+     .help = "Good checks in a row that bring a backend up."},
+    {OWN_HEALTH, "fall", TYPE_COUNT, "3", 1, 1000, IN(conf_health, fall),
+     .help = "Failed checks in a row that take it down."},
+    {OWN_HEALTH, "jitter", TYPE_PERCENT, "10", 0, 100, IN(conf_health, jitter_percent),
+     .help = "How far the interval varies at random, in percent."},
+
+    {OWN_KEEPALIVE, "connections", TYPE_COUNT, "256", 0, 65535,
+     IN(conf_keepalive, connections), .help = "Idle ones for each worker and backend."},
+    {OWN_KEEPALIVE, "idle", TYPE_DURATION, "\"60s\"", 0, MONTH, IN(conf_keepalive, idle),
+     .help = "How long one may be idle; 0: any time."},
+    {OWN_KEEPALIVE, "requests", TYPE_COUNT, "0", 0, ANY32, IN(conf_keepalive, requests),
+     .help = "Requests it serves; 0: any number."},
+    {OWN_KEEPALIVE, "lifetime", TYPE_DURATION, "0", 0, MONTH, IN(conf_keepalive, lifetime),
+     .help = "Its age; 0: any."},
+
+    {OWN_UPSTREAM_TIMEOUTS, "connect", TYPE_DURATION, "\"5s\"", 0, MONTH,
+     IN(conf_upstream_timeouts, connect),
+     .help = "Connect to connected. Then the next backend, then 504."},
+    {OWN_UPSTREAM_TIMEOUTS, "response", TYPE_DURATION, "\"60s\"", 0, MONTH,
+     IN(conf_upstream_timeouts, response), .help = "Request sent to head of the answer. Then 504."},
+    {OWN_UPSTREAM_TIMEOUTS, "response_body", TYPE_DURATION, "\"60s\"", 0, MONTH,
+     IN(conf_upstream_timeouts, response_body),
+     .help = "Moves only after 4 KB of progress. Then the answer is cut visibly."},
+    {OWN_UPSTREAM_TIMEOUTS, "send", TYPE_DURATION, "\"60s\"", 0, MONTH,
+     IN(conf_upstream_timeouts, send),
+     .help = "While output waits; moves only after 4 KB of progress. Then 504."},
+    {OWN_UPSTREAM_TIMEOUTS, "tunnel", TYPE_DURATION, "\"1h\"", 0, MONTH,
+     IN(conf_upstream_timeouts, tunnel),
+     .help = "No byte either way in tcp mode; the smaller one of listener and upstream counts."},
+
+    /* ---- short form ---- */
+    {OWN_SHORT, "host", TYPE_HOST, "\"0.0.0.0\"", 1, 253,
+     .help = "Address of the listener named default."},
+    {OWN_SHORT, "listen", TYPE_PORT, "\"1902\"", 1, 65535, .help = "Its port."},
+    {OWN_SHORT, "timeout_seconds", TYPE_DURATION, "5", 1, 3600 * SECOND,
+     .help = "Time that one health check may take."},
+    {OWN_SHORT, "health_check_path", TYPE_REQUEST, NULL, 1, 1024, .shown = "a TCP connect",
+     .help = "HTTP GET of this path, healthy on 200-399."},
+    {OWN_SHORT, "health_check_port", TYPE_PORT, NULL, 1, 65535, .shown = "the backend's own",
+     .help = "Where the health check goes."},
+    {OWN_SHORT, "health_check_freq", TYPE_DURATION, "10", 10, DAY,
+     .help = "Between health checks of a backend."},
+    {OWN_SHORT, "tls_cert_file", TYPE_FILE, NULL, 1, 4095,
+     .help = "PEM certificate; with tls_key_file the listener speaks TLS."},
+    {OWN_SHORT, "tls_key_file", TYPE_FILE, NULL, 1, 4095, .help = "Its private key."},
+    {OWN_SHORT, "Backends", TYPE_OBJECT, NULL, .flags = OPT_LIST | OPT_NONEMPTY,
+     .object = OWN_BACKEND, .help = "Members of the upstream named default. Required; also written "
+                                    "backends."},
+};
+/* clang-format on */
+
+const size_t option_table_len = sizeof(option_table) / sizeof(option_table[0]);
+
+const struct option_object option_objects[OWN_COUNT] = {
+    [OWN_TOP] = {"top level", sizeof(struct conf), "Keys that stand at the top of the file."},
+    [OWN_METRICS] = {"metrics", 0, "Its address alone may stand for the object."},
+    [OWN_CONTROL] = {"control_socket", 0, "Its path alone may stand for the object."},
+    [OWN_LOG] = {"log", sizeof(struct conf_log), NULL},
+    [OWN_ACCESS_LOG] = {"access_log", 0, "Its target alone may stand for the object."},
+    [OWN_LISTENER] = {"listener", sizeof(struct conf_listener), "An element of listeners."},
+    [OWN_TLS] = {"tls", sizeof(struct conf_tls), "TLS of a listener."},
+    [OWN_CERTIFICATE] = {"certificate", sizeof(struct conf_cert), "An element of certificates."},
+    [OWN_LIMITS] = {"limits", 0, "Limits of a listener."},
+    [OWN_LISTENER_TIMEOUTS] = {"listener timeouts", sizeof(struct conf_listener_timeouts),
+                               "Timeouts of a listener; 0 is none."},
+    [OWN_ROUTE] = {"route", sizeof(struct conf_route), "An element of routes."},
+    [OWN_UPSTREAM] = {"upstream", sizeof(struct conf_upstream), "A member of upstreams."},
+    [OWN_BACKEND] = {"backend", sizeof(struct conf_backend), "An element of backends."},
+    [OWN_HEALTH] = {"health_check", sizeof(struct conf_health), NULL},
+    [OWN_KEEPALIVE] = {"keepalive", sizeof(struct conf_keepalive), NULL},
+    [OWN_UPSTREAM_TIMEOUTS] = {"upstream timeouts", sizeof(struct conf_upstream_timeouts),
+                               "Timeouts of an upstream; 0 is none."},
+    [OWN_SHORT] = {"short form", 0, "Keys that only the short form has."},
+};
+
+const struct option *
+option_find(enum option_owner owner, const char *key)
+{
+    for (size_t i = 0; i < option_table_len; i++) {
+        if (option_table[i].owner == owner && strcmp(option_table[i].key, key) == 0) {
+            return &option_table[i];
+        }
+    }
+    return NULL;
+}
+
+bool
+option_is_short(const struct option *row)
+{
+    bool is_long_only = row->flags & (OPT_LIST | OPT_MAP);
+    return row->owner == OWN_SHORT || row->flags & OPT_SHORT ||
+           (row->owner == OWN_TOP && !is_long_only);
+}
+
+/* ---- suggestions ---- */
+
+#define KEY_MAX 40
+
+static unsigned
+min3(unsigned a, unsigned b, unsigned c)
+{
+    unsigned least = a < b ? a : b;
+    return least < c ? least : c;
+}
+
+/* Insertions, deletions and replacements between two keys (Levenshtein). */
+static unsigned
+edit_distance(const char *a, const char *b)
+{
+    unsigned row[KEY_MAX + 1];
+    size_t alen = strlen(a), blen = strlen(b);
+    if (alen > KEY_MAX || blen > KEY_MAX) {
+        return KEY_MAX;
+    }
+    for (unsigned j = 0; j <= blen; j++) {
+        row[j] = j;
+    }
+    for (unsigned i = 1; i <= alen; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (unsigned j = 1; j <= blen; j++) {
+            unsigned above = row[j];
+            row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
+            diagonal = above;
+        }
+    }
+    return row[blen];
+}
+
+const char *
+option_suggest(enum option_owner owner, const char *key, bool is_short)
+{
+    const char *nearest = NULL;
+    unsigned least = (unsigned)strlen(key) / 3 + 1;
+    for (size_t i = 0; i < option_table_len; i++) {
+        const struct option *row = &option_table[i];
+        if (is_short ? !option_is_short(row) : row->owner != owner) {
+            continue;
+        }
+        unsigned distance = edit_distance(key, row->key);
+        if (distance < least || (distance == least && !nearest)) {
+            least = distance;
+            nearest = row->key;
+        }
+    }
+    return nearest;
+}

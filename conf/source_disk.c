@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * source_disk.c - a conf_source that reads the disk and asks the resolver.
+ *
+ * It owns the bytes it gave until it is freed; private keys are wiped then. It may block: the
+ * master uses it in a child of short life only.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <netdb.h>
+#include <openssl/crypto.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "conf/conf.h"
+
+#define FILE_MAX (1024 * 1024) /* bytes of a certificate, key or CA file */
+
+struct disk_file {
+    struct disk_file *next;
+    size_t len;
+    char bytes[];
+};
+
+struct disk_source {
+    struct conf_source source; /* first: the caller's handle */
+    struct disk_file *files;
+};
+
+static int
+say(char *why, size_t why_size, const char *text)
+{
+    snprintf(why, why_size, "%s", text);
+    return -1;
+}
+
+/* Read until the end or the limit. The number of bytes, -1 with errno. */
+static ssize_t
+read_all(int fd, char *buf, size_t size)
+{
+    size_t len = 0;
+    while (len < size) {
+        ssize_t n = read(fd, buf + len, size - len);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return -1;
+        }
+        if (n == 0) {
+            break;
+        }
+        len += (size_t)n;
+    }
+    return (ssize_t)len;
+}
+
+static int
+read_opened(struct disk_source *disk, int fd, struct slice *out, char *why, size_t why_size)
+{
+    struct stat st;
+    if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode)) {
+        return say(why, why_size, "not a regular file");
+    }
+    struct disk_file *file = malloc(sizeof(*file) + FILE_MAX + 1);
+    if (!file) {
+        return say(why, why_size, strerror(ENOMEM));
+    }
+    ssize_t n = read_all(fd, file->bytes, FILE_MAX + 1);
+    if (n < 0 || n > FILE_MAX) {
+        const char *text = n < 0 ? strerror(errno) : "longer than 1 MB";
+        free(file);
+        return say(why, why_size, text);
+    }
+    struct disk_file *fit = realloc(file, sizeof(*file) + (size_t)n + 1);
+    file = fit ? fit : file;
+    file->len = (size_t)n;
+    file->next = disk->files;
+    disk->files = file;
+    *out = slice_of(file->bytes, file->len);
+    return 0;
+}
+
+static int
+disk_read_file(struct conf_source *src, const char *path, struct slice *out, char *why,
+               size_t why_size)
+{
+    /* Not to wait for the writer of a pipe. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        return say(why, why_size, strerror(errno));
+    }
+    int result = read_opened((struct disk_source *)src, fd, out, why, why_size);
+    close(fd);
+    return result;
+}
+
+static int
+disk_resolve(struct conf_source *src, const char *name, uint16_t port, struct addr *out, int max)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
+    char service[8];
+    int n = 0;
+    (void)src;
+    snprintf(service, sizeof(service), "%u", port);
+    if (getaddrinfo(name, service, &hints, &found) != 0) {
+        return 0;
+    }
+    for (struct addrinfo *at = found; at && n < max; at = at->ai_next) {
+        bool is_ip = at->ai_family == AF_INET || at->ai_family == AF_INET6;
+        if (is_ip && at->ai_addrlen <= sizeof(struct sockaddr_in6)) {
+            memset(&out[n], 0, sizeof(out[n]));
+            out[n].len = at->ai_addrlen;
+            memcpy(&out[n].sa, at->ai_addr, at->ai_addrlen);
+            addr_unmap(&out[n]);
+            n++;
+        }
+    }
+    freeaddrinfo(found);
+    return n;
+}
+
+static bool
+disk_has_account(struct conf_source *src, const char *name, bool is_group)
+{
+    (void)src;
+    return is_group ? getgrnam(name) != NULL : getpwnam(name) != NULL;
+}
+
+struct conf_source *
+conf_source_disk(void)
+{
+    struct disk_source *disk = calloc(1, sizeof(*disk));
+    if (!disk) {
+        abort();
+    }
+    disk->source.read_file = disk_read_file;
+    disk->source.resolve = disk_resolve;
+    disk->source.has_account = disk_has_account;
+    return &disk->source;
+}
+
+void
+conf_source_disk_free(struct conf_source *src)
+{
+    struct disk_source *disk = (struct disk_source *)src;
+    while (disk && disk->files) {
+        struct disk_file *next = disk->files->next;
+        OPENSSL_cleanse(disk->files->bytes, disk->files->len);
+        free(disk->files);
+        disk->files = next;
+    }
+    free(disk);
+}
