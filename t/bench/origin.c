@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * origin.c - the backend of the benchmark: answers GET /SIZE with SIZE bytes, as fast as one core can.
+ * origin.c - the backend of the benchmark: answers GET /SIZE with SIZE bytes, as fast as one core
+ * can.
  *
  *     origin PORT          listens on 127.0.0.1:PORT; /40, /1k, /64k and /16m are paths it knows
  *
- * An answer is built once per size (head and body in one buffer) and written from there. The body is the
- * same for every request and has no short period, so that a lost or repeated piece is seen in its hash.
- * Requests have no bodies; pipelined ones are answered in order; "Connection: close" is obeyed. Every
- * client belongs to the epoll set that names it and is freed when its connection closes.
+ * An answer is built once per size (head and body in one buffer) and written from there. The body
+ * is the same for every request and has no short period, so that a lost or repeated piece is seen
+ * in its hash. Requests have no bodies; pipelined ones are answered in order; "Connection: close"
+ * is obeyed. Every client belongs to the epoll set that names it and is freed when its connection
+ * closes.
  */
-#include <arpa/inet.h>
+#include "t/bench/loopback.h"
+
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -38,22 +39,15 @@ struct answer {
 
 struct client {
     int fd;
-    bool closing;               /* the answer that goes out is the last one */
-    size_t filled;              /* bytes of request in head */
-    const char *out;            /* what is left of the answer; NULL when none is going out */
+    bool closing;    /* the answer that goes out is the last one */
+    size_t filled;   /* bytes of request in head */
+    const char *out; /* what is left of the answer; NULL when none is going out */
     size_t out_left;
     char head[HEAD_MAX + 1];
 };
 
 static struct answer answers[ANSWERS_MAX];
 static size_t answer_count;
-
-static void
-fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
 
 /* xorshift: any piece of the body differs from any other. */
 static void
@@ -152,8 +146,8 @@ client_close(struct client *client)
     free(client);
 }
 
-/* Takes one complete request out of the buffer and puts its answer up. Returns 1 when there was one,
- * 0 when more bytes are needed, -1 when the bytes are no request. */
+/* Takes one complete request out of the buffer and puts its answer up. Returns 1 when there was
+ * one, 0 when more bytes are needed, -1 when the bytes are no request. */
 static int
 client_take_request(struct client *client)
 {
@@ -262,24 +256,6 @@ clients_accept(int epoll, int listener)
     }
 }
 
-/* TCP_NODELAY is set once here: accepted sockets inherit it. */
-static int
-listener_open(const char *port)
-{
-    struct sockaddr_in at = {.sin_family = AF_INET,
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                             .sin_port = htons((uint16_t)atoi(port))};
-    int on = 1;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
-        bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 4096) < 0) {
-        fail("listen");
-    }
-    return fd;
-}
-
 int
 main(int argc, char **argv)
 {
@@ -290,7 +266,7 @@ main(int argc, char **argv)
         return 1;
     }
     signal(SIGPIPE, SIG_IGN);
-    int listener = listener_open(argv[1]);
+    int listener = loopback_listen(argv[1]);
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event listening = {.events = EPOLLIN, .data.ptr = NULL};
     if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &listening) < 0) {

@@ -4,20 +4,19 @@
  *
  *     relay [--splice] PORT ORIGIN_PORT          both on 127.0.0.1
  *
- * It parses nothing, keeps no time and opens one origin connection per client. A half-close is passed on,
- * as a TCP proxy must. System calls are as few as they can be: each socket enters epoll once,
- * edge-triggered for both directions; a read that does not fill the buffer is known to be the last one;
- * an end of stream that epoll announced is not read again. With --splice what the origin sends goes
- * through a pipe instead of memory, which is the floor for large answers.
+ * It parses nothing, keeps no time and opens one origin connection per client. A half-close is
+ * passed on, as a TCP proxy must. System calls are as few as they can be: each socket enters epoll
+ * once, edge-triggered for both directions; a read that does not fill the buffer is known to be the
+ * last one; an end of stream that epoll announced is not read again. With --splice what the origin
+ * sends goes through a pipe instead of memory, which is the floor for large answers.
  *
- * A tunnel owns its two sides. It is freed at the end of the turn of the loop in which it closed, because
- * later events of the same turn may still name its sides.
+ * A tunnel owns its two sides. It is freed at the end of the turn of the loop in which it closed,
+ * because later events of the same turn may still name its sides.
  */
-#include <arpa/inet.h>
+#include "t/bench/loopback.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,7 +28,7 @@
 #include <unistd.h>
 
 #define COPY_BYTES 65536
-#define PIPE_BYTES (1 << 20)
+#define PIPE_BYTES (1 << 18)
 #define EVENTS_MAX 256
 
 /* An empty pipe; they are kept and used again. */
@@ -42,9 +41,9 @@ struct channel {
  * the stash, or in the channel when the side is spliced. */
 struct side {
     int fd;
-    bool spliced;  /* what is read here goes through a channel */
-    bool hung_up;  /* epoll has announced the end of what it sends */
-    bool ended;    /* the end has been read */
+    bool spliced; /* what is read here goes through a channel */
+    bool hung_up; /* epoll has announced the end of what it sends */
+    bool ended;   /* the end has been read */
     size_t held;
     char *stash;
     size_t stash_sent;
@@ -65,13 +64,6 @@ static struct tunnel *closed_tunnels;
 static struct sockaddr_in origin_at;
 static bool splicing;
 static int epoll;
-
-static void
-fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
 
 static struct channel *
 channel_take(void)
@@ -218,17 +210,29 @@ side_copy(struct side *side)
     return 0;
 }
 
-/* Moves one pipeful; returns as side_copy does. */
+/* Fills the pipe with what has arrived. Returns as splice does in its last call, which is also what
+ * it returns for a full pipe: one that holds something can be emptied in either case. */
+static ssize_t
+side_fill_channel(struct side *side)
+{
+    ssize_t got;
+
+    while ((got = splice(side->fd, NULL, side->channel->in, NULL, PIPE_BYTES,
+                         SPLICE_F_MOVE | SPLICE_F_NONBLOCK)) > 0) {
+        side->held += (size_t)got;
+    }
+    return got;
+}
+
+/* Moves one pipeful; returns as side_copy does. Few large pieces cost less than many small ones. */
 static int
 side_splice(struct side *side)
 {
     if (!side->channel) {
         side->channel = channel_take();
     }
-    ssize_t got = splice(side->fd, NULL, side->channel->in, NULL, PIPE_BYTES,
-                         SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-    if (got > 0) {
-        side->held = (size_t)got;
+    ssize_t got = side_fill_channel(side);
+    if (side->held > 0) {
         return side_flush(side);
     }
     channel_keep(side->channel);
@@ -289,7 +293,8 @@ side_watch(struct side *side, struct side *peer, struct tunnel *tunnel, int fd)
     }
 }
 
-/* Requests are small and go out in one write each: TCP_NODELAY towards the origin would change nothing. */
+/* Requests are small and go out in one write each: TCP_NODELAY towards the origin would change
+ * nothing. */
 static void
 tunnel_open(int client)
 {
@@ -320,29 +325,6 @@ tunnels_accept(int listener)
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         tunnel_open(fd);
     }
-}
-
-/* TCP_NODELAY is set once here: accepted sockets inherit it. */
-static int
-listener_open(const struct sockaddr_in *at)
-{
-    int on = 1;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
-        bind(fd, (const struct sockaddr *)at, sizeof(*at)) < 0 || listen(fd, 4096) < 0) {
-        fail("listen");
-    }
-    return fd;
-}
-
-static struct sockaddr_in
-loopback(const char *port)
-{
-    return (struct sockaddr_in){.sin_family = AF_INET,
-                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                                .sin_port = htons((uint16_t)atoi(port))};
 }
 
 static void
@@ -377,8 +359,7 @@ main(int argc, char **argv)
         return 1;
     }
     signal(SIGPIPE, SIG_IGN);
-    struct sockaddr_in at = loopback(argv[1 + splicing]);
-    origin_at = loopback(argv[2 + splicing]);
-    relay_run(listener_open(&at));
+    origin_at = loopback_address(argv[2 + splicing]);
+    relay_run(loopback_listen(argv[1 + splicing]));
     return 0;
 }

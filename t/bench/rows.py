@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured: one Row per workload, with the figures akashd has to reach."""
+
+from dataclasses import dataclass
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One workload.
+
+    door is the listener that is used: http, https or tcp. Limits are the largest ratio of CPU per
+    request to the floor and to the best peer; for idle clients a number of bytes, and whether the
+    figure must also be below both peers.
+    """
+
+    name: str
+    title: str
+    kind: str = "wrk"  # wrk, handshake, idle or workers
+    door: str = "http"
+    path: str = "/1k"
+    size: int = KIB  # bytes of the body of the answer
+    clients: int = 64
+    close: bool = False  # a connection per request
+    bulk: bool = False  # requests are counted by bytes: few are large
+    floor: str = ""  # the relay it is held against; none for TLS
+    max_floor: float = 0.0
+    max_best: float = 0.0
+    max_bytes: int = 0
+    below_peers: bool = False
+
+
+HTTP_AND_TCP = [
+    Row("http-1k", "HTTP keep-alive, 64 clients, 1 KB answers",
+        floor="relay", max_floor=1.10, max_best=0.85),
+    Row("http-40", "HTTP keep-alive, 200 clients, 40-byte answers", path="/40", size=40,
+        clients=200, floor="relay", max_floor=1.10, max_best=0.85),
+    Row("http-64k", "HTTP keep-alive, 64 clients, 64 KB answers", path="/64k", size=64 * KIB,
+        floor="relay-splice", max_best=0.85),
+    Row("http-16m", "HTTP keep-alive, 4 clients, 16 MB answers", path="/16m", size=16 * MIB,
+        clients=4, bulk=True, floor="relay-splice", max_best=0.95),
+    Row("http-close", "HTTP, a client connection per request, 64 clients, 1 KB answers",
+        close=True, floor="relay", max_best=0.85),
+    Row("tcp-1k", "TCP keep-alive, 64 clients, 1 KB answers", door="tcp",
+        floor="relay", max_floor=1.06, max_best=1.03),
+    Row("tcp-close", "TCP, a connection per request, 64 clients, 1 KB answers", door="tcp",
+        close=True, floor="relay", max_floor=1.06, max_best=1.03),
+    Row("tcp-16m", "TCP, 4 clients, 16 MB answers", door="tcp", path="/16m", size=16 * MIB,
+        clients=4, bulk=True, floor="relay-splice", max_best=0.95),
+]
+
+HTTPS = [
+    Row("https-1k", "HTTPS keep-alive, 64 clients, 1 KB answers", door="https", max_best=0.90),
+    Row("https-64k", "HTTPS keep-alive, 64 clients, 64 KB answers", door="https", path="/64k",
+        size=64 * KIB, max_best=0.90),
+    Row("https-handshake", "HTTPS, a full handshake per request, 32 clients, 1 KB answers",
+        kind="handshake", door="https", clients=32, close=True, max_best=1.00),
+]
+
+MEMORY = [
+    Row("idle-http", "memory of an idle keep-alive HTTP client, of 4,000",
+        kind="idle", clients=4000, max_bytes=600),
+    Row("idle-https", "memory of an idle keep-alive HTTPS client, of 4,000",
+        kind="idle", door="https", clients=4000, max_bytes=15000, below_peers=True),
+    Row("idle-tcp", "memory of an idle TCP client, of 1,900",
+        kind="idle", door="tcp", clients=1900, max_bytes=1200),
+]
+
+WORKERS = [
+    Row("two-workers", "HTTP keep-alive, 64 clients, 1 KB answers: two workers against one",
+        kind="workers", max_best=1.10),
+]
+
+ROWS = HTTP_AND_TCP + HTTPS + MEMORY + WORKERS
+QUICK = ["http-1k", "http-40"]
