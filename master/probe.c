@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * probe.c - run one health check over a non-blocking socket.
+ *
+ * A probe owns its socket, its two events and a reference to the conf. It ends in its own callback
+ * (probe_finish) or by probe_cancel.
+ */
+#include "master/probe.h"
+
+#include <errno.h>
+#include <event2/event_struct.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "master/probe_http.h"
+#include "shared/clock.h"
+
+/* A deadline that was noticed so late says more about this process than about the backend. */
+#define PROBE_LATE_MS 50
+
+enum probe_state {
+    PROBE_CONNECT, /* the connection is being made */
+    PROBE_SEND,    /* the request is leaving */
+    PROBE_READ,    /* the answer is arriving */
+    PROBE_OVER     /* decided within probe_start; told from the loop */
+};
+
+struct probe {
+    struct event_base *base;
+    struct conf *conf;
+    const struct conf_backend *backend;
+    probe_done *done;
+    void *owner;
+    enum probe_state state;
+    int fd; /* -1: none */
+    struct event io;
+    struct event deadline;
+    uint64_t due_ms;
+    bool is_extended; /* the deadline was noticed late once */
+    char *request;    /* http */
+    size_t request_len, request_sent;
+    struct probe_answer answer;
+    enum probe_result result; /* PROBE_OVER */
+    char why[80];
+};
+
+static void
+probe_on_io(evutil_socket_t fd, short what, void *arg);
+static void
+probe_on_deadline(evutil_socket_t fd, short what, void *arg);
+
+static void
+probe_free(struct probe *p)
+{
+    event_del(&p->deadline);
+    if (p->fd >= 0) {
+        event_del(&p->io);
+        close(p->fd);
+    }
+    free(p->request);
+    probe_answer_fini(&p->answer);
+    conf_unref(p->conf);
+    free(p);
+}
+
+void
+probe_cancel(struct probe *p)
+{
+    probe_free(p);
+}
+
+static void
+probe_finish(struct probe *p, enum probe_result result, const char *text)
+{
+    probe_done *done = p->done;
+    void *owner = p->owner;
+    char why[sizeof(p->why)];
+    snprintf(why, sizeof(why), "%s", text);
+    probe_free(p);
+    done(owner, result, why);
+}
+
+static void
+probe_set_deadline(struct probe *p, uint64_t ms)
+{
+    struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+    evtimer_add(&p->deadline, &tv);
+}
+
+/* The outcome is known before the loop has turned. */
+static void
+probe_decide_early(struct probe *p, enum probe_result result, const char *why)
+{
+    p->state = PROBE_OVER;
+    p->result = result;
+    snprintf(p->why, sizeof(p->why), "%s", why);
+    probe_set_deadline(p, 0);
+}
+
+/* What an errno of connect(2) or of the socket says, and of whom. */
+static enum probe_result
+probe_explain(int error, const char *doing, char *why, size_t size)
+{
+    if (error == ECONNREFUSED) {
+        snprintf(why, size, "%s refused", doing);
+    } else if (error == ETIMEDOUT) {
+        snprintf(why, size, "%s timeout", doing);
+    } else {
+        snprintf(why, size, "%s: %s", doing, strerror(error));
+    }
+    bool is_ours = error == EADDRNOTAVAIL || error == EMFILE || error == ENFILE ||
+                   error == ENOBUFS || error == ENOMEM;
+    return is_ours ? PROBE_SKIPPED : PROBE_FAILED;
+}
+
+static void
+probe_fail_errno(struct probe *p, int error, const char *doing)
+{
+    char why[sizeof(p->why)];
+    enum probe_result result = probe_explain(error, doing, why, sizeof(why));
+    probe_finish(p, result, why);
+}
+
+static void
+probe_listen(struct probe *p, short what)
+{
+    event_assign(&p->io, p->base, p->fd, what | EV_PERSIST, probe_on_io, p);
+    event_priority_set(&p->io, 0);
+    event_add(&p->io, NULL);
+}
+
+static int
+probe_open(struct probe *p)
+{
+    const struct addr *to = &p->backend->check_addr;
+    p->fd = socket(to->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (p->fd < 0) {
+        return -1;
+    }
+    int on = 1;
+    if (to->sa.sa_family != AF_UNIX) {
+        setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    }
+    probe_listen(p, EV_WRITE);
+    return connect(p->fd, &to->sa, to->len) < 0 && errno != EINPROGRESS ? -1 : 0;
+}
+
+static int
+probe_prepare(struct probe *p)
+{
+    const struct conf_health *health = &p->backend->upstream->health;
+    probe_answer_init(&p->answer, health);
+    if (health->type != CONF_HEALTH_HTTP) {
+        return 0;
+    }
+    p->request = probe_request(p->backend, &p->request_len);
+    return p->request ? 0 : -1;
+}
+
+struct probe *
+probe_start(struct event_base *base, struct conf *conf, const struct conf_backend *backend,
+            probe_done *done, void *owner)
+{
+    struct probe *p = calloc(1, sizeof(*p));
+    if (!p) {
+        return NULL;
+    }
+    *p = (struct probe){.base = base, .backend = backend, .done = done, .owner = owner, .fd = -1};
+    p->conf = conf_ref(conf);
+    evtimer_assign(&p->deadline, base, probe_on_deadline, p);
+    event_priority_set(&p->deadline, 0);
+    if (probe_prepare(p) < 0) {
+        probe_free(p);
+        return NULL;
+    }
+    p->due_ms = clock_mono_ms() + backend->upstream->health.timeout;
+    probe_set_deadline(p, backend->upstream->health.timeout);
+    if (probe_open(p) < 0) {
+        char why[sizeof(p->why)];
+        enum probe_result result = probe_explain(errno, "connect", why, sizeof(why));
+        probe_decide_early(p, result, why);
+    }
+    return p;
+}
+
+/* A connect to a closed port of this host can meet itself when the kernel chose that very port as
+ * the source (simultaneous open). Nobody is listening then. */
+static bool
+probe_is_self(const struct probe *p)
+{
+    struct addr local = {.len = sizeof(local.un)}, peer = {.len = sizeof(peer.un)};
+    if (p->backend->check_addr.sa.sa_family == AF_UNIX ||
+        getsockname(p->fd, &local.sa, &local.len) < 0 ||
+        getpeername(p->fd, &peer.sa, &peer.len) < 0) {
+        return false;
+    }
+    return addr_eq(&local, &peer);
+}
+
+/* Connected: a TCP probe has its answer. It is closed with RST, which leaves no TIME_WAIT: with
+ * thousands of backends those would use up the ports. */
+static void
+probe_on_connected(struct probe *p)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+    if (getsockopt(p->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0) {
+        error = errno;
+    }
+    if (error == 0 && probe_is_self(p)) {
+        error = ECONNREFUSED;
+    }
+    if (error != 0) {
+        probe_fail_errno(p, error, "connect");
+    } else if (!p->request) {
+        struct linger reset = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(p->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+        probe_finish(p, PROBE_PASSED, "");
+    } else {
+        p->state = PROBE_SEND;
+    }
+}
+
+static void
+probe_on_writable(struct probe *p)
+{
+    ssize_t n =
+        send(p->fd, p->request + p->request_sent, p->request_len - p->request_sent, MSG_NOSIGNAL);
+    if (n < 0) {
+        if (errno != EAGAIN && errno != EINTR) {
+            probe_fail_errno(p, errno, "send");
+        }
+        return;
+    }
+    p->request_sent += (size_t)n;
+    if (p->request_sent == p->request_len) {
+        p->state = PROBE_READ;
+        event_del(&p->io);
+        probe_listen(p, EV_READ);
+    }
+}
+
+static void
+probe_on_readable(struct probe *p)
+{
+    char bytes[PROBE_HEAD_MAX];
+    ssize_t n = recv(p->fd, bytes, sizeof(bytes), 0);
+    if (n < 0) {
+        if (errno != EAGAIN && errno != EINTR) {
+            probe_fail_errno(p, errno, "answer");
+        }
+        return;
+    }
+    enum probe_verdict verdict =
+        n > 0 ? probe_answer_feed(&p->answer, bytes, (size_t)n) : probe_answer_end(&p->answer);
+    if (verdict == PROBE_GOOD) {
+        probe_finish(p, PROBE_PASSED, "");
+    } else if (verdict == PROBE_BAD) {
+        probe_finish(p, PROBE_FAILED, p->answer.why);
+    }
+}
+
+static void
+probe_on_io(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct probe *p = arg;
+    switch (p->state) {
+    case PROBE_CONNECT: probe_on_connected(p); break;
+    case PROBE_SEND: probe_on_writable(p); break;
+    case PROBE_READ: probe_on_readable(p); break;
+    case PROBE_OVER: event_del(&p->io); break; /* the deadline tells */
+    }
+}
+
+static void
+probe_on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct probe *p = arg;
+    uint64_t late_ms = clock_mono_ms() - p->due_ms;
+    if (p->state == PROBE_OVER) {
+        probe_finish(p, p->result, p->why);
+    } else if (late_ms > PROBE_LATE_MS && late_ms < UINT32_MAX && !p->is_extended) {
+        p->is_extended = true; /* give back the time in which nobody looked at the socket */
+        probe_set_deadline(p, late_ms);
+    } else {
+        probe_finish(p, PROBE_FAILED,
+                     p->state == PROBE_CONNECT ? "connect timeout" : "answer timeout");
+    }
+}
