@@ -8,6 +8,9 @@
 #include <check.h>
 
 #define UNIT_SUITES(X) \
+    X(probe_http) \
+    X(metrics) \
+    X(health) \
     X(http) \
     X(http1_chunked) \
     X(http1_parse)
