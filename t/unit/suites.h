@@ -8,6 +8,8 @@
 #include <check.h>
 
 #define UNIT_SUITES(X) \
+    X(addr) \
+    X(channel) \
     X(probe_http) \
     X(metrics) \
     X(health) \

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * log.c - the error log: from an event to one line and one write.
+ *
+ * State is per process; a fork inherits it and sets its own name. Nothing is kept open here: the
+ * descriptor is the caller's, and syslog is connected for each line, because a child closes every
+ * descriptor that it was not given and the C library would not know.
+ */
+#include "shared/log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE_MAX_LEN    4096
+#define PROCESS_MAX_LEN 32
+
+enum journal { JOURNAL_UNKNOWN, JOURNAL_NO, JOURNAL_YES };
+
+static struct {
+    int target;
+    enum log_format format;
+    enum log_level level;
+    bool is_file;
+    enum journal journal; /* UNKNOWN: the target has not been looked at */
+    char process[PROCESS_MAX_LEN];
+    uint64_t dropped;
+    uint64_t told; /* of dropped */
+} state = {.target = LOG_TO_STDERR, .level = LOG_LEVEL_INFO, .process = "master"};
+
+static const struct {
+    const char *name;
+    int priority; /* of syslog(3) and the journal */
+} levels[] = {
+    [LOG_LEVEL_ERROR] = {"error", LOG_ERR},
+    [LOG_LEVEL_WARN] = {"warn", LOG_WARNING},
+    [LOG_LEVEL_INFO] = {"info", LOG_INFO},
+    [LOG_LEVEL_DEBUG] = {"debug", LOG_DEBUG},
+};
+
+/* A line being made; cut at its end, always with room for the newline. */
+struct line {
+    char text[LINE_MAX_LEN];
+    size_t len;
+};
+
+/* ---- where lines go ---- */
+
+static bool
+is_journal(const struct stat *st)
+{
+    unsigned long long dev, ino;
+    const char *stream = getenv("JOURNAL_STREAM");
+    return stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 && dev == st->st_dev &&
+           ino == st->st_ino;
+}
+
+static void
+look_at_target(void)
+{
+    struct stat st;
+    state.is_file = false;
+    state.journal = JOURNAL_NO;
+    if (state.target >= 0 && fstat(state.target, &st) == 0) {
+        state.is_file = S_ISREG(st.st_mode);
+        state.journal = is_journal(&st) ? JOURNAL_YES : JOURNAL_NO;
+    }
+}
+
+void
+log_set_target(int target, enum log_format format)
+{
+    state.target = target;
+    state.format = format;
+    look_at_target();
+}
+
+void
+log_set_level(enum log_level level)
+{
+    state.level = level;
+}
+
+enum log_level
+log_get_level(void)
+{
+    return state.level;
+}
+
+void
+log_set_process(const char *name)
+{
+    snprintf(state.process, sizeof(state.process), "%s", name);
+}
+
+bool
+log_is_on(enum log_level level)
+{
+    return level <= state.level;
+}
+
+uint64_t
+log_dropped(void)
+{
+    return state.dropped;
+}
+
+/* ---- writing ---- */
+
+static bool
+would_block(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    /* A pipe is writable when PIPE_BUF bytes fit, and no line is longer. */
+    return poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT);
+}
+
+static ssize_t
+write_whole(int fd, const char *line, size_t len)
+{
+    ssize_t n;
+    do {
+        n = write(fd, line, len);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* Sockets (the journal's) can be asked not to wait without touching the flags that others share. */
+static ssize_t
+write_unless_blocking(int fd, const char *line, size_t len)
+{
+    ssize_t n = send(fd, line, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n >= 0 || errno != ENOTSOCK) {
+        return n;
+    }
+    if (would_block(fd)) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return write_whole(fd, line, len);
+}
+
+bool
+log_put_line(int fd, bool is_file, const char *line, size_t len)
+{
+    ssize_t n = is_file ? write_whole(fd, line, len) : write_unless_blocking(fd, line, len);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        state.dropped++;
+    }
+    return n == (ssize_t)len;
+}
+
+/* ---- making a line ---- */
+
+static void
+line_add(struct line *l, const char *bytes, size_t len)
+{
+    size_t room = LINE_MAX_LEN - 1 - l->len;
+    len = len < room ? len : room;
+    memcpy(l->text + l->len, bytes, len);
+    l->len += len;
+}
+
+static void
+line_add_str(struct line *l, const char *text)
+{
+    line_add(l, text, strlen(text));
+}
+
+/* ISO-8601 with milliseconds and the zone, in local time. */
+static void
+line_add_time(struct line *l)
+{
+    struct timespec now;
+    struct tm tm;
+    char text[64], zone[8];
+    clock_gettime(CLOCK_REALTIME, &now);
+    localtime_r(&now.tv_sec, &tm);
+    size_t n = strftime(text, 32, "%Y-%m-%dT%H:%M:%S", &tm);
+    strftime(zone, sizeof(zone), "%z", &tm);
+    n += (size_t)snprintf(text + n, sizeof(text) - n, ".%03u%.3s:%.2s",
+                          (unsigned)(now.tv_nsec / 1000000), zone, zone + 3);
+    line_add(l, text, n);
+}
+
+/* How one byte of an event is written: text that callers quoted stays readable, so only what is not
+ * printable is escaped; in JSON the two bytes that JSON minds as well. Returns 1..5. */
+static size_t
+escape_byte(unsigned char c, enum log_format format, char out[8])
+{
+    if (c < 0x20 || c > 0x7e) {
+        const char *escape = format == LOG_FORMAT_JSON ? "\\\\x%02x" : "\\x%02x";
+        return (size_t)snprintf(out, 8, escape, c);
+    }
+    if (format == LOG_FORMAT_JSON && (c == '"' || c == '\\')) {
+        out[0] = '\\';
+        out[1] = (char)c;
+        return 2;
+    }
+    out[0] = (char)c;
+    return 1;
+}
+
+/* Leaves room for tail bytes; never cuts within an escape. */
+static void
+line_add_escaped(struct line *l, const char *text, size_t tail)
+{
+    char out[8];
+    for (const char *p = text; *p; p++) {
+        size_t n = escape_byte((unsigned char)*p, state.format, out);
+        if (l->len + n + tail > LINE_MAX_LEN - 1) {
+            return;
+        }
+        line_add(l, out, n);
+    }
+}
+
+static void
+line_text(struct line *l, enum log_level level, const char *event)
+{
+    if (state.journal != JOURNAL_YES && state.target != LOG_TO_SYSLOG) {
+        line_add_time(l);
+        line_add_str(l, " ");
+    }
+    line_add_str(l, levels[level].name);
+    line_add_str(l, " ");
+    line_add_str(l, state.process);
+    line_add_str(l, ": ");
+    line_add_escaped(l, event, 0);
+}
+
+static void
+line_json(struct line *l, enum log_level level, const char *event)
+{
+    line_add_str(l, "{\"time\":\"");
+    line_add_time(l);
+    line_add_str(l, "\",\"level\":\"");
+    line_add_str(l, levels[level].name);
+    line_add_str(l, "\",\"process\":\"");
+    line_add_escaped(l, state.process, 0);
+    line_add_str(l, "\",\"message\":\"");
+    line_add_escaped(l, event, 2);
+    line_add_str(l, "\"}");
+}
+
+static bool
+put_event(enum log_level level, const char *event)
+{
+    struct line l = {.len = 0};
+    if (state.journal == JOURNAL_YES) {
+        const char mark[] = {'<', (char)('0' + levels[level].priority), '>'};
+        line_add(&l, mark, sizeof(mark));
+    }
+    if (state.format == LOG_FORMAT_JSON) {
+        line_json(&l, level, event);
+    } else {
+        line_text(&l, level, event);
+    }
+    if (state.target == LOG_TO_SYSLOG) {
+        openlog("akashd", LOG_PID, LOG_DAEMON);
+        syslog(levels[level].priority, "%.*s", (int)l.len, l.text);
+        closelog();
+        return true;
+    }
+    l.text[l.len++] = '\n';
+    return log_put_line(state.target, state.is_file, l.text, l.len);
+}
+
+static void
+tell_dropped(void)
+{
+    char event[96];
+    uint64_t dropped = state.dropped;
+    snprintf(event, sizeof(event), "log: %llu lines dropped: the target was slow",
+             (unsigned long long)(dropped - state.told));
+    if (put_event(LOG_LEVEL_WARN, event)) {
+        state.told = dropped;
+    }
+}
+
+void
+log_write(enum log_level level, const char *format, ...)
+{
+    char event[LINE_MAX_LEN];
+    va_list args;
+    if (!log_is_on(level)) {
+        return;
+    }
+    int saved = errno;
+    if (state.journal == JOURNAL_UNKNOWN) {
+        look_at_target();
+    }
+    va_start(args, format);
+    vsnprintf(event, sizeof(event), format, args);
+    va_end(args);
+    if (put_event(level, event) && state.dropped != state.told) {
+        tell_dropped();
+    }
+    errno = saved;
+}
+
+/* ---- what callers use beside it ---- */
+
+bool
+log_limit_pass(struct log_limit *limit, uint64_t now_ms, uint64_t interval_ms, uint64_t *suppressed)
+{
+    if (now_ms < limit->next_ms) {
+        limit->suppressed++;
+        return false;
+    }
+    *suppressed = limit->suppressed;
+    *limit = (struct log_limit){.next_ms = now_ms + interval_ms};
+    return true;
+}
+
+size_t
+log_escape(struct slice s, char *buf, size_t cap)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t n = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.ptr[i];
+        bool is_plain = c >= 0x20 && c <= 0x7e && c != '"' && c != '\\';
+        if (n + (is_plain ? 1 : 4) >= cap) {
+            break;
+        }
+        if (is_plain) {
+            buf[n++] = (char)c;
+        } else {
+            buf[n++] = '\\';
+            buf[n++] = 'x';
+            buf[n++] = hex[c >> 4];
+            buf[n++] = hex[c & 15];
+        }
+    }
+    buf[n] = '\0';
+    return n;
+}
