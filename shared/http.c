@@ -270,7 +270,7 @@ strip_option(struct http_msg *m, struct slice option)
     if (id == HTTP_FIELD_TRANSFER_ENCODING && is_response) {
         return true; /* some servers list it; it is dropped and written anew in any case */
     }
-    if (field_table[id].flags & HTTP_F_END) {
+    if ((field_table[id].flags & HTTP_F_END) || !http_is_token(option)) {
         return false;
     }
     drop_named(m, option);
@@ -283,6 +283,7 @@ static bool
 strip_options(struct http_msg *m)
 {
     int left = HTTP_OPTIONS_MAX;
+    bool is_good = true;
     for (size_t i = 0; i < m->nfields; i++) {
         if (m->fields[i].id != HTTP_FIELD_CONNECTION) {
             continue;
@@ -290,12 +291,13 @@ strip_options(struct http_msg *m)
         struct slice list = m->fields[i].value;
         struct slice option;
         while ((option = http_list_next(&list)).len > 0) {
-            if (left-- == 0 || !http_is_token(option) || !strip_option(m, option)) {
+            if (left-- == 0) {
                 return false;
             }
+            is_good = strip_option(m, option) && is_good;
         }
     }
-    return true;
+    return is_good;
 }
 
 bool

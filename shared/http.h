@@ -191,9 +191,9 @@ http_frame_response(struct http_msg *m, enum http_method request_method);
 /* Set drop on connection-specific fields (HTTP_F_HOP) and on those that Connection names (RFC 9110
  * 7.6.1). To name one of HTTP_F_END, without which the message would change its meaning, or more
  * than HTTP_OPTIONS_MAX is malformed: returns false, for bad_request or bad_response (a response
- * may name Transfer-Encoding). Transfer-Encoding is always dropped, Content-Length with
- * HTTP_BODY_CHUNKED and in 1xx and 204 (RFC 9110 8.6): the sender writes its own framing. After
- * framing. */
+ * may name Transfer-Encoding); what else is named has been dropped up to that number.
+ * Transfer-Encoding is always dropped, Content-Length with HTTP_BODY_CHUNKED and in 1xx and 204
+ * (RFC 9110 8.6): the sender writes its own framing. After framing. */
 bool
 http_strip_hop_by_hop(struct http_msg *m);
 

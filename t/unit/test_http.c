@@ -356,6 +356,18 @@ START_TEST(connection_may_not_name_end_to_end_fields)
 }
 END_TEST
 
+START_TEST(one_bad_option_saves_no_other)
+{
+    struct http_msg m = msg_with("Connection", "Set-Cookie, X-Named");
+    add_field(&m, "X-Named", "v");
+    add_field(&m, "Set-Cookie", "v");
+    m.seen = HTTP_SEEN_OPTIONS;
+    m.status = 200;
+    ck_assert(!http_strip_hop_by_hop(&m));
+    ck_assert(is_dropped(&m, "X-Named") && !is_dropped(&m, "Set-Cookie"));
+}
+END_TEST
+
 START_TEST(response_may_list_transfer_encoding)
 {
     struct http_msg m = msg_with("Connection", "Transfer-Encoding");
@@ -512,6 +524,7 @@ messages_case(void)
     tcase_add_loop_test(tc, keep_alive_by_version_and_option, 0, COUNT(keep_alive_cases));
     tcase_add_test(tc, hop_by_hop_fields_are_dropped);
     tcase_add_loop_test(tc, connection_may_not_name_end_to_end_fields, 0, COUNT(end_to_end));
+    tcase_add_test(tc, one_bad_option_saves_no_other);
     tcase_add_test(tc, response_may_list_transfer_encoding);
     tcase_add_test(tc, connection_names_a_limited_number_of_fields);
     tcase_add_test(tc, length_is_dropped_where_it_would_lie);
