@@ -6,10 +6,14 @@
  * lock; C11 atomics of at most 8 bytes. Regions are page-aligned and laid out by who writes them;
  * each process maps only its own regions writable:
  *
- *   M     master     identities and slots, reload verdict, ticket keys, workers' pids, operator's
- * states H     monitor    health of each backend, epoch S     workers    gauges and cursors that
- * all share (atomics; the master corrects them after a death) W[i]  worker i   heartbeat, counters,
- * histograms, and its ledger of the gauges in S
+ *   M     master     identities and slots, reload verdict, workers' pids, operator's states
+ *   keys  master     ticket keys; the monitor does not map them
+ *   H     monitor    health of each backend, epoch
+ *   S     workers    gauges and cursors that all share (the master corrects them after a death)
+ *   W[i]  worker i   heartbeat, counters, histograms, and its ledger of the gauges in S
+ *
+ * Pages that nobody has touched cost nothing, but reading one makes it: walk arrays only as far as
+ * the slots in use (shm_slots_end).
  *
  * The master never uses a value that a child wrote as an index, a size or a pointer.
  * Atomic access happens in shm.c and in the inline functions below, nowhere else.
@@ -17,6 +21,7 @@
 #ifndef SHARED_SHM_H
 #define SHARED_SHM_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,8 +44,10 @@
 typedef _Atomic uint64_t shm_u64;
 
 enum shm_kind { SHM_LISTENER, SHM_UPSTREAM, SHM_BACKEND };
+#define SHM_KINDS 3
 
-/* Counters and histograms that one process alone writes: no read-modify-write needed. */
+/* Counters and histograms that one process alone writes: no read-modify-write needed. Relaxed,
+ * because each is read by itself and orders nothing else. */
 static inline void
 shm_count(shm_u64 *counter, uint64_t n)
 {
@@ -106,6 +113,7 @@ struct shm_master {
     shm_u64 worker_restarts;
     shm_u64 heartbeat_ms;
     shm_u64 pid;
+    shm_u64 slots_end[SHM_KINDS]; /* slots from here on have never been used */
     struct shm_child workers[SHM_ROWS];
     struct shm_child monitor;
     char verdict[SHM_VERDICT_MAX]; /* text of the last reload's failure, NUL-terminated; for people
@@ -174,7 +182,11 @@ struct shm_row_backend {
     struct shm_histogram connect;
 };
 
-/* The worker's own part of each gauge in S, written between two steps of op. */
+/* The worker's own part of each gauge in S. An entry is {sequence:32, count:32}; the sequence is
+ * odd while S and the entry disagree, so that after a death it is known which gauge was in the
+ * making, and readers can tell that nothing moved meanwhile. Read entries with shm_ledger_count. */
+#define SHM_LEDGER_STEP  (UINT64_C(1) << 32)
+#define SHM_LEDGER_COUNT (SHM_LEDGER_STEP - 1)
 struct shm_ledger {
     shm_u64 connections;
     shm_u64 listeners[SHM_LISTENERS];
@@ -187,7 +199,6 @@ struct shm_row {
     shm_u64 oldest_gen;   /* oldest conf generation alive in it */
     shm_u64 confs;        /* confs alive in it */
     shm_u64 is_accepting;
-    shm_u64 op; /* odd while S and the ledger disagree */
     WORKER_COUNTERS(SHM_COUNTER)
     shm_u64 failures[REASON_COUNT];
     struct shm_ledger ledger;
@@ -209,7 +220,8 @@ struct shm {
     struct shm_monitor *h;
     struct shm_shared *s;
     struct shm_row *rows[SHM_ROWS];
-    struct shm_row *row; /* the worker's own */
+    struct shm_row *row;     /* the worker's own */
+    struct shm_index *index; /* of identities, private to shm.c; NULL until a slot is claimed */
     void *base;
     size_t size;
 };
@@ -218,9 +230,11 @@ struct shm {
 int
 shm_create(struct shm *shm);
 /* Map an inherited segment in a role (row: the worker's). In a child: first shm_unmap the parent's.
- * 0 or -1. */
+ * The descriptor stays the caller's; a child closes it afterwards, since it could map more with it.
+ * 0, or -1 with errno: EPROTO when the segment has another layout. */
 int
 shm_map(struct shm *shm, int fd, enum shm_role role, unsigned row);
+/* Does not close the descriptor. */
 void
 shm_unmap(struct shm *shm);
 uint64_t
@@ -230,14 +244,23 @@ shm_layout_hash(void);
 
 /* The slot of an identity: the one that has it (also when removed: it goes on counting), else a
  * free one, else the oldest removed one whose removal every row's oldest conf is past. -1 when none
- * is left. A backend whose detail changed is reported through *is_changed: its health is to be
- * forgotten. */
+ * is left, or when a text has SHM_ID_MAX bytes or more. A backend whose detail changed is reported
+ * through *is_changed, and so is a slot that was another's: its health is to be forgotten. detail
+ * may be NULL (empty) and is_changed too. */
 int
 shm_slot_claim(struct shm *shm, enum shm_kind kind, const char *id, const char *detail,
                bool *is_changed);
-/* Mark as removed at gen every used slot of that kind whose keep[slot] is false. */
+/* Mark as removed at gen every used slot of that kind whose keep[slot] is false. gen is the first
+ * generation that does without them. */
 void
 shm_slot_sweep(struct shm *shm, enum shm_kind kind, const bool *keep, uint64_t gen);
+
+/* Slots of that kind from here on have never been used. */
+static inline unsigned
+shm_slots_end(const struct shm *shm, enum shm_kind kind)
+{
+    return (unsigned)shm_get(&shm->m->slots_end[kind]);
+}
 
 /* ---- gauges ---- */
 
@@ -246,21 +269,93 @@ struct shm_gauge {
     shm_u64 *shared;
     shm_u64 *ledger;
 };
-void
-shm_gauge_add(struct shm_row *row, struct shm_gauge g);
-void
-shm_gauge_sub(struct shm_row *row, struct shm_gauge g);
+
+static inline uint64_t
+shm_ledger_count(const shm_u64 *entry)
+{
+    return shm_get(entry) & SHM_LEDGER_COUNT;
+}
+
+/* The three steps of every change: the entry odd, the gauge, the entry even with its new count.
+ *
+ * The fence keeps the gauge behind the odd mark, the last store's release keeps the end mark behind
+ * the gauge: whoever sees the gauge changed sees the entry changed too. The gauge itself is
+ * relaxed: it orders nothing but its own limit. On x86 all this is one locked instruction and two
+ * stores. */
+static inline uint64_t
+shm_ledger_begin(shm_u64 *entry)
+{
+    uint64_t was = atomic_load_explicit(entry, memory_order_relaxed);
+    atomic_store_explicit(entry, was + SHM_LEDGER_STEP, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    return was;
+}
+
+static inline void
+shm_ledger_end(shm_u64 *entry, uint64_t now)
+{
+    atomic_store_explicit(entry, now + 2 * SHM_LEDGER_STEP, memory_order_release);
+}
+
+/* row is the caller's own; the entry lies in it. */
+static inline void
+shm_gauge_add(struct shm_row *row, struct shm_gauge g)
+{
+    assert((char *)g.ledger >= (char *)row && (char *)g.ledger < (char *)(row + 1));
+    (void)row;
+    uint64_t was = shm_ledger_begin(g.ledger);
+    atomic_fetch_add_explicit(g.shared, 1, memory_order_relaxed);
+    shm_ledger_end(g.ledger, was + 1);
+}
+
+static inline void
+shm_gauge_sub(struct shm_row *row, struct shm_gauge g)
+{
+    assert((char *)g.ledger >= (char *)row && (char *)g.ledger < (char *)(row + 1));
+    assert(shm_ledger_count(g.ledger) > 0);
+    (void)row;
+    uint64_t was = shm_ledger_begin(g.ledger);
+    atomic_fetch_sub_explicit(g.shared, 1, memory_order_relaxed);
+    shm_ledger_end(g.ledger, was - 1);
+}
+
 /* Add one unless the shared value is at limit (0: no limit). false: it was. */
 bool
 shm_gauge_try_add(struct shm_row *row, struct shm_gauge g, uint64_t limit);
+
+/* Client connections in all, of one listener; exchanges and connections of one backend. */
+static inline struct shm_gauge
+shm_gauge_connections(struct shm *shm, struct shm_row *row)
+{
+    return (struct shm_gauge){&shm->s->connections, &row->ledger.connections};
+}
+
+static inline struct shm_gauge
+shm_gauge_listener(struct shm *shm, struct shm_row *row, unsigned slot)
+{
+    return (struct shm_gauge){&shm->s->listeners[slot].connections, &row->ledger.listeners[slot]};
+}
+
+static inline struct shm_gauge
+shm_gauge_active(struct shm *shm, struct shm_row *row, unsigned slot)
+{
+    return (struct shm_gauge){&shm->s->backends[slot].active, &row->ledger.backends_active[slot]};
+}
+
+static inline struct shm_gauge
+shm_gauge_open(struct shm *shm, struct shm_row *row, unsigned slot)
+{
+    return (struct shm_gauge){&shm->s->backends[slot].open, &row->ledger.backends_open[slot]};
+}
 
 /* Value for people: the sum of the ledgers of the rows that have a process. offset is that of the
  * ledger entry within struct shm_ledger. */
 uint64_t
 shm_gauge_read(const struct shm *shm, size_t ledger_offset);
 
-/* After the death of the worker in row i: take its ledger out of S. The others may be running.
- * false when a live row stayed in the middle of an operation: call again later (nothing is lost
+/* After the death of the worker in row i, when its pid in M is 0: take its ledger out of S. The
+ * others may be running. A successor may start in the row once this returned true; false when the
+ * gauge that the worker died in could not be read at rest: call again later (nothing is lost
  * meanwhile). */
 bool
 shm_fold_row(struct shm *shm, unsigned row);
@@ -289,6 +384,9 @@ shm_backend_hurry(struct shm *shm, unsigned backend)
 }
 
 /* ---- ticket keys ---- */
+
+#define SHM_KEYS_ROTATE_S (12 * 3600)
+#define SHM_KEYS_ACCEPT_S (24 * 3600)
 
 /* Master: make the first key, or rotate when the newest is older than 12 h. */
 void

@@ -8,8 +8,12 @@
 #include <check.h>
 
 #define UNIT_SUITES(X) \
+    X(tls) \
+    X(transport_tls) \
     X(addr) \
     X(channel) \
+    X(shm) \
+    X(shm_fold) \
     X(probe_http) \
     X(metrics) \
     X(health) \
