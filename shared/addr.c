@@ -347,9 +347,32 @@ addr_format(const struct addr *a, char *buf)
     return (size_t)n;
 }
 
+/* By hand, because every forwarded request writes one. */
+static size_t
+format_ipv4(const uint8_t *bytes, char *buf)
+{
+    char *end = buf;
+    for (int i = 0; i < 4; i++) {
+        unsigned b = bytes[i];
+        if (b >= 100) {
+            *end++ = (char)('0' + b / 100);
+        }
+        if (b >= 10) {
+            *end++ = (char)('0' + b / 10 % 10);
+        }
+        *end++ = (char)('0' + b % 10);
+        *end++ = '.';
+    }
+    end[-1] = '\0';
+    return (size_t)(end - buf) - 1;
+}
+
 size_t
 addr_ip_format(const struct addr_ip *ip, char *buf)
 {
+    if (ip->family == AF_INET) {
+        return format_ipv4(ip->bytes, buf);
+    }
     if (ip->family == AF_UNIX) {
         memcpy(buf, "unix:", sizeof("unix:"));
     } else if (!inet_ntop(ip->family, ip->bytes, buf, INET6_ADDRSTRLEN)) {

@@ -216,12 +216,6 @@ seconds(uint64_t from_us, uint64_t to_us)
     return from_us != 0 && to_us > from_us ? (double)(to_us - from_us) / 1e6 : 0.0;
 }
 
-static struct slice
-backend_id(const struct stream *s)
-{
-    return s->backend ? slice_from_str(s->backend->id) : SLICE("");
-}
-
 static void
 put_json(struct line *l, const struct stream *s)
 {
@@ -240,10 +234,10 @@ put_json(struct line *l, const struct stream *s)
     put(l, ",\"protocol\":\"%s\",\"status\":%u,\"reason\":\"%s\"",
         s->is_tcp ? "tcp" : (s->req.minor ? "HTTP/1.1" : "HTTP/1.0"), s->status,
         s->reason == REASON_none ? "" : reason_table[s->reason].token);
-    put_json_text(l, "upstream", slice_from_str(s->upstream ? s->upstream->name : ""));
-    put_json_text(l, "backend", backend_id(s));
-    put(l, ",\"tries\":%u,\"bytes_in\":%llu,\"bytes_out\":%llu", s->tries + (s->backend ? 1u : 0u),
-        (unsigned long long)s->server.bytes, (unsigned long long)s->client.bytes);
+    put_json_text(l, "upstream", s->upstream_name);
+    put_json_text(l, "backend", s->backend_name);
+    put(l, ",\"tries\":%u,\"bytes_in\":%llu,\"bytes_out\":%llu", s->tries + (s->connected_us != 0),
+        (unsigned long long)s->bytes_in, (unsigned long long)s->client.bytes);
     put(l,
         ",\"request_s\":%.6f,\"queue_s\":0,\"connect_s\":%.6f,\"response_s\":%.6f,\"total_s\":%.6f",
         seconds(s->first_us, s->begin_us), seconds(s->connect_us, s->connected_us),
@@ -262,10 +256,9 @@ put_tcp(struct line *l, const struct stream *s)
     put_time(l, "%Y-%m-%dT%H:%M:%S%z");
     put(l, " ");
     put_client(l, s);
-    put(l, " %s %s/%.*s %llu %llu %.6f %s", s->listener->name,
-        s->upstream ? s->upstream->name : "-", SLICE_ARG(backend_id(s)),
-        (unsigned long long)s->server.bytes, (unsigned long long)s->client.bytes,
-        seconds(s->first_us, worker_now_us()),
+    put(l, " %s %.*s/%.*s %llu %llu %.6f %s", s->listener->name, SLICE_ARG(s->upstream_name),
+        SLICE_ARG(s->backend_name), (unsigned long long)s->bytes_in,
+        (unsigned long long)s->client.bytes, seconds(s->first_us, worker_now_us()),
         s->reason == REASON_none ? "-" : reason_table[s->reason].token);
 }
 

@@ -155,7 +155,7 @@ normalize_path(struct stream *s)
     if (m->path.len == 0 || m->path.ptr[0] != '/') {
         return REASON_none; /* "*" */
     }
-    if (!memchr(m->path.ptr, '%', m->path.len) && !memmem(m->path.ptr, m->path.len, "/.", 2)) {
+    if (!memchr(m->path.ptr, '%', m->path.len) && !memchr(m->path.ptr, '.', m->path.len)) {
         return REASON_none;
     }
     char *room = stream_alloc(s, m->target.len);
@@ -196,13 +196,8 @@ forward_request(struct stream *s)
     return REASON_none;
 }
 
-void
-forward_response(struct stream *s, struct http_msg *m)
+bool
+forward_response(struct http_msg *m)
 {
-    (void)s;
-    /* What a backend's Connection names is removed whatever it is: it is the backend's to say. */
-    (void)http_strip_hop_by_hop(m);
-    if (m->status == 204 || m->status < 200) {
-        drop_fields(m, HTTP_FIELD_CONTENT_LENGTH); /* RFC 9110 8.6 */
-    }
+    return http_strip_hop_by_hop(m);
 }

@@ -14,9 +14,9 @@
 enum reason
 forward_request(struct stream *s);
 
-/* Make an answer what the client gets: drops connection-specific fields. */
-void
-forward_response(struct stream *s, struct http_msg *m);
+/* Make an answer what the client gets: drops connection-specific fields. false: it is malformed. */
+bool
+forward_response(struct http_msg *m);
 
 /* Give s a request id of our own, if it has none. */
 void

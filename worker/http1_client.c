@@ -102,7 +102,8 @@ client_conf(const struct http1_client *hc)
 static void
 set_idle_deadline(struct http1_client *hc)
 {
-    uint32_t idle = hc->listener->conf->timeouts.idle;
+    bool is_draining = worker_is_retiring() || hc->listener->is_removed;
+    uint32_t idle = is_draining ? WORKER_IDLE_GRACE_MS : hc->listener->conf->timeouts.idle;
     conn_set_read_due(&hc->conn, idle ? worker_now_ms() + idle : 0);
 }
 
@@ -397,7 +398,7 @@ read_once(struct http1_client *hc)
     ssize_t n = conn_read_scratch(c);
     if (n > 0) {
         size_t used = take(hc, slice_of(worker.scratch, (size_t)n));
-        if (c->is_open && used < (size_t)n) {
+        if (c->is_open && used < (size_t)n && hc->state != CLIENT_LINGER) {
             if (buf_append(&c->in, worker.scratch + used, (size_t)n - used) != 0) {
                 c->is_broken = true;
                 on_client_end(hc);

@@ -155,6 +155,7 @@ stream_fail(struct stream *s, enum reason why)
         return;
     }
     s->reason = why;
+    s->bytes_in += s->server.bytes;
     if (s->server.ops) {
         s->server.ops->abort(s, &s->server, why);
         s->server = (struct end){0};
@@ -173,9 +174,31 @@ complete(struct stream *s)
     if (b) {
         shm_count(&b->counters->served, 1);
     }
+    s->bytes_in += s->server.bytes;
     s->server.ops->finish(s, &s->server);
     s->client.ops->finish(s, &s->client);
     end_stream(s);
+}
+
+static struct slice
+copy_name(struct stream *s, struct slice name)
+{
+    char *copy = stream_alloc(s, name.len);
+    return copy ? slice_of(memcpy(copy, name.ptr, name.len), name.len) : SLICE("-");
+}
+
+/* A tunnel may live for long and must not keep a configuration alive. */
+static void
+unpin_conf(struct stream *s)
+{
+    s->upstream_name = copy_name(s, s->upstream_name);
+    s->backend_name = copy_name(s, s->backend_name);
+    s->conf_listener = NULL;
+    s->upstream = NULL;
+    s->backend = NULL;
+    s->pool = NULL;
+    conf_unref(s->conf);
+    s->conf = NULL;
 }
 
 static enum reason
@@ -234,6 +257,7 @@ stream_on_connected(struct stream *s)
     s->connected_us = worker_now_us();
     if (s->is_tcp) {
         enter(s, STREAM_FORWARD);
+        unpin_conf(s);
         s->client.ops->recv_body(s, &s->client);
         if (s->state == STREAM_FORWARD) {
             s->server.ops->recv_body(s, &s->server);
@@ -256,6 +280,7 @@ static void
 leave_backend(struct stream *s)
 {
     upstream_end_exchange(s);
+    s->bytes_in += s->server.bytes;
     s->server = (struct end){0};
     enter(s, STREAM_PICK);
 }
@@ -290,6 +315,7 @@ stream_on_server_lost(struct stream *s)
         return;
     }
     upstream_count_failure(s->taken);
+    s->bytes_in += s->server.bytes;
     s->server = (struct end){0};
     stream_fail(s, REASON_backend_reset);
 }
@@ -313,7 +339,6 @@ on_interim(struct stream *s, struct http_msg *m)
         upstream_count_failure(s->taken);
         stream_fail(s, REASON_bad_response);
     } else if (s->req.minor >= 1) {
-        forward_response(s, m);
         s->client.ops->send_head(s, &s->client, m);
     }
 }
@@ -321,6 +346,11 @@ on_interim(struct stream *s, struct http_msg *m)
 void
 stream_on_response(struct stream *s, struct http_msg *m)
 {
+    if (!forward_response(m)) {
+        upstream_count_failure(s->taken);
+        stream_fail(s, REASON_bad_response);
+        return;
+    }
     if (m->status < 200) {
         on_interim(s, m);
         return;
@@ -331,7 +361,6 @@ stream_on_response(struct stream *s, struct http_msg *m)
     shm_observe(&s->taken->counters->response, s->head_us - since);
     s->status = m->status;
     s->has_head = true;
-    forward_response(s, m);
     s->client.ops->send_head(s, &s->client, m);
     uint32_t timeout = s->upstream->timeouts.response_body;
     if (m->body != HTTP_BODY_NONE) {

@@ -72,12 +72,14 @@ struct stream {
     enum stream_state state;
     enum reason reason; /* why it failed; REASON_none */
     struct listener *listener;
-    struct conf *conf; /* pinned */
+    struct conf *conf; /* pinned; NULL once a tunnel runs: it copied what it needs */
     struct conf_listener *conf_listener;
     struct conf_upstream *upstream;
     struct conf_pool *pool;
-    struct conf_backend *backend; /* chosen; NULL before and between */
-    struct backend *taken;        /* whose active gauge we hold */
+    struct slice upstream_name, backend_name; /* for the log: they outlive conf */
+    uint64_t bytes_in;                        /* body bytes for backends */
+    struct conf_backend *backend;             /* chosen; NULL before and between */
+    struct backend *taken;                    /* whose active gauge we hold */
     struct end client, server;
     struct http_msg req;
     uint16_t status;                  /* that the client got */

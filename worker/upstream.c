@@ -437,10 +437,12 @@ upstream_acquire(struct stream *s, struct conf_pool *pool)
         s->backend = pick(s); /* else the same backend again, on a fresh connection */
     }
     struct backend *b = s->backend ? worker.backends[s->backend->slot] : NULL;
+    s->upstream_name = slice_from_str(s->upstream->name);
     if (!b) {
         stream_fail(s, reason_for_none(s));
         return;
     }
+    s->backend_name = slice_from_str(s->backend->id);
     begin_exchange(s, b);
     struct conn *c = NULL;
     if (!s->is_tcp && !wants_fresh) {
