@@ -44,9 +44,6 @@ struct exporter {
     struct log_limit accept_limit;
 };
 
-static void
-exporter_on_readable(evutil_socket_t fd, short what, void *arg);
-
 /* ---- pages ---- */
 
 static bool
@@ -57,10 +54,24 @@ page_is_fresh(const struct page *page)
 
 /* ---- one connection ---- */
 
+/* The oldest conn that has not asked for anything yet, or has its answer. NULL: all are being
+ * answered. */
+static struct exporter_conn *
+exporter_find_idle(const struct exporter *exporter)
+{
+    list_for_each (it, (struct list *)&exporter->conns) {
+        struct exporter_conn *c = container_of(it, struct exporter_conn, link);
+        if (c->state == CONN_HEAD || c->state == CONN_LINGER) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
 static void
 exporter_update_accepting(struct exporter *exporter)
 {
-    bool has_room = exporter->nconns < EXPORTER_CONNS_MAX;
+    bool has_room = exporter->nconns < EXPORTER_CONNS_MAX || exporter_find_idle(exporter);
     bool is_paused = evtimer_pending(&exporter->resume, NULL);
     if (exporter->fd < 0) {
         return;
@@ -245,12 +256,32 @@ exporter_on_resume(evutil_socket_t fd, short what, void *arg)
     exporter_update_accepting(arg);
 }
 
+/* Serve an accepted socket, in the place of an idle conn when there is no room. */
+static void
+exporter_take(struct exporter *exporter, int fd, const struct addr *from,
+              struct exporter_conn *idle)
+{
+    if (idle) {
+        exporter_conn_close(idle);
+    }
+    struct exporter_conn *c = exporter_conn_open(exporter, exporter->base, fd, from);
+    if (c) {
+        list_add_tail(&exporter->conns, &c->link);
+        exporter->nconns++;
+    }
+}
+
 static void
 exporter_on_readable(evutil_socket_t listening, short what, void *arg)
 {
     (void)what;
     struct exporter *exporter = arg;
-    while (exporter->nconns < EXPORTER_CONNS_MAX) {
+    for (unsigned i = 0; i < EXPORTER_CONNS_MAX; i++) {
+        bool is_full = exporter->nconns == EXPORTER_CONNS_MAX;
+        struct exporter_conn *idle = is_full ? exporter_find_idle(exporter) : NULL;
+        if (is_full && !idle) {
+            break;
+        }
         struct addr from = {.len = sizeof(from.un)};
         int fd = accept4(listening, &from.sa, &from.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
@@ -260,11 +291,7 @@ exporter_on_readable(evutil_socket_t listening, short what, void *arg)
             }
             break;
         }
-        struct exporter_conn *c = exporter_conn_open(exporter, exporter->base, fd, &from);
-        if (c) {
-            list_add_tail(&exporter->conns, &c->link);
-            exporter->nconns++;
-        }
+        exporter_take(exporter, fd, &from, idle);
     }
     exporter_update_accepting(exporter);
 }

@@ -2,9 +2,10 @@
  *
  * exporter.h - the monitor's HTTP server: /metrics, /livez, /readyz, /status.json. Read-only.
  *
- * One request a connection, GET or HEAD, without a body. At most EXPORTER_CONNS_MAX connections
- * (more wait in the kernel's queue), EXPORTER_HEAD_MAX bytes of head, and EXPORTER_DEADLINE_MS from
- * accept to the last byte, which nothing that the client does can move.
+ * One request a connection, GET or HEAD, without a body. At most EXPORTER_CONNS_MAX connections: a
+ * new one takes the place of the oldest that has not asked yet, and waits in the kernel's queue
+ * while all are being answered. At most EXPORTER_HEAD_MAX bytes of head, and EXPORTER_DEADLINE_MS
+ * from accept to the last byte, which nothing that the client does can move.
  */
 #ifndef MASTER_EXPORTER_H
 #define MASTER_EXPORTER_H
