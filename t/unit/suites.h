@@ -14,6 +14,9 @@
     X(channel) \
     X(shm) \
     X(shm_fold) \
+    X(log) \
+    X(title) \
+    X(transport_plain) \
     X(probe_http) \
     X(metrics) \
     X(health) \
