@@ -21,7 +21,7 @@
 struct health_target {
     struct health *health;
     struct list link;                   /* in health->targets */
-    struct list queued;                 /* in health->queue while it waits for a place */
+    struct list queued;                 /* in one of the queues while it waits for a place */
     const struct conf_backend *backend; /* of health->conf */
     unsigned slot;
     struct health_streak streak;
@@ -39,7 +39,8 @@ struct health {
     struct shm *shm;
     struct conf *conf; /* NULL before the first apply */
     struct list targets;
-    struct list queue;
+    struct list queue;      /* due, but there is no room */
+    struct list queue_down; /* the same for those that are down: they take their timeouts' time */
     unsigned running;
     unsigned round;
     uint64_t seed;
@@ -292,12 +293,17 @@ target_probe(struct health_target *t)
     }
 }
 
-/* Start what is due, as far as there is room. */
+/* Start what is due, as far as there is room. Backends that serve come first, so that many dead
+ * ones do not delay the finding of the next. */
 static void
 health_pump(struct health *health)
 {
-    while (health->running < HEALTH_PROBES_MAX && !list_is_empty(&health->queue)) {
-        struct health_target *t = list_first(&health->queue, struct health_target, queued);
+    while (health->running < HEALTH_PROBES_MAX) {
+        struct list *queue = list_is_empty(&health->queue) ? &health->queue_down : &health->queue;
+        if (list_is_empty(queue)) {
+            break;
+        }
+        struct health_target *t = list_first(queue, struct health_target, queued);
         list_del(&t->queued);
         target_probe(t);
     }
@@ -309,8 +315,10 @@ target_on_due(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     struct health_target *t = arg;
-    list_add_tail(&t->health->queue, &t->queued);
-    health_pump(t->health);
+    struct health *health = t->health;
+    bool is_down = t->streak.state == SHM_HEALTH_DOWN;
+    list_add_tail(is_down ? &health->queue_down : &health->queue, &t->queued);
+    health_pump(health);
 }
 
 static struct health_target *
@@ -362,6 +370,7 @@ health_new(struct event_base *base, struct shm *shm)
     health->shm = shm;
     list_init(&health->targets);
     list_init(&health->queue);
+    list_init(&health->queue_down);
     evutil_secure_rng_get_bytes(&health->seed, sizeof(health->seed));
     health->seed |= 1;
     return health;
