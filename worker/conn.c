@@ -20,6 +20,7 @@
 #define GATHER_MAX        48
 #define GATHER_COPY_BYTES 2048
 #define FREE_LIST_MAX     1024
+#define SCRATCH_WORTH_BYTES 16384 /* less room is not worth a read */
 
 /* The output of one connection on its way to writev(). */
 static struct {
@@ -29,6 +30,9 @@ static struct {
     struct iovec iov[GATHER_MAX];
     char copies[GATHER_COPY_BYTES];
 } gather;
+
+/* Bytes at the beginning of the scratch memory that may still have to be written. */
+static size_t scratch_used;
 
 static struct list closed_conns = LIST_INIT(closed_conns);
 
@@ -287,10 +291,17 @@ conn_put_copy(struct conn *c, const char *bytes, size_t len)
 }
 
 ssize_t
-conn_read_scratch(struct conn *c)
+conn_read_scratch(struct conn *c, size_t max, char **bytes)
 {
-    conn_flush_any();
-    return conn_read(c, worker.scratch, WORKER_SCRATCH_BYTES);
+    if (!gather.conn || WORKER_SCRATCH_BYTES - scratch_used < SCRATCH_WORTH_BYTES) {
+        conn_flush_any();
+        scratch_used = 0;
+    }
+    size_t room = WORKER_SCRATCH_BYTES - scratch_used;
+    *bytes = worker.scratch + scratch_used;
+    ssize_t n = conn_read(c, *bytes, max < room ? max : room);
+    scratch_used += n > 0 ? (size_t)n : 0;
+    return n;
 }
 
 /* Copy what is behind the first done bytes of the gathered output. */

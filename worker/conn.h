@@ -106,9 +106,10 @@ conn_put(struct conn *c, const char *bytes, size_t len);
 /* The same for a few bytes that do not stay: they are copied. */
 void
 conn_put_copy(struct conn *c, const char *bytes, size_t len);
-/* Read into the worker's scratch memory, after what lies there has been written. */
+/* Read at most max bytes into the worker's scratch memory: behind what lies there and is still to
+ * be written, or to its beginning after that has been written. */
 ssize_t
-conn_read_scratch(struct conn *c);
+conn_read_scratch(struct conn *c, size_t max, char **bytes);
 /* Write what conn_put() queued. Errors set is_broken and come as CONN_BROKEN later. */
 void
 conn_flush(struct conn *c);

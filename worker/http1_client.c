@@ -395,11 +395,12 @@ static bool
 read_once(struct http1_client *hc)
 {
     struct conn *c = &hc->conn;
-    ssize_t n = conn_read_scratch(c);
+    char *bytes;
+    ssize_t n = conn_read_scratch(c, WORKER_SCRATCH_BYTES, &bytes);
     if (n > 0) {
-        size_t used = take(hc, slice_of(worker.scratch, (size_t)n));
+        size_t used = take(hc, slice_of(bytes, (size_t)n));
         if (c->is_open && used < (size_t)n && hc->state != CLIENT_LINGER) {
-            if (buf_append(&c->in, worker.scratch + used, (size_t)n - used) != 0) {
+            if (buf_append(&c->in, bytes + used, (size_t)n - used) != 0) {
                 c->is_broken = true;
                 on_client_end(hc);
                 return false;

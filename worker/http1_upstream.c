@@ -15,7 +15,8 @@
 #include "worker/splice.h"
 #include "worker/worker.h"
 
-#define READ_BUDGET 16
+#define READ_BUDGET     16
+#define HEAD_READ_BYTES 8192
 
 enum upstream_state {
     UPSTREAM_IDLE, /* no exchange: on the idle list */
@@ -178,7 +179,10 @@ static bool
 read_once(struct http1_upstream *hu)
 {
     struct conn *c = &hu->conn;
-    ssize_t n = conn_read_scratch(c);
+    char *read_bytes;
+    /* A large body that comes with its head should find its way into a pipe. */
+    size_t max = hu->state == UPSTREAM_HEAD ? HEAD_READ_BYTES : WORKER_SCRATCH_BYTES;
+    ssize_t n = conn_read_scratch(c, max, &read_bytes);
     if (n == IO_AGAIN) {
         return false;
     }
@@ -187,7 +191,7 @@ read_once(struct http1_upstream *hu)
         return false;
     }
     hu->has_answered = true;
-    struct slice bytes = slice_of(worker.scratch, (size_t)n);
+    struct slice bytes = slice_of(read_bytes, (size_t)n);
     if (c->in) {
         if (buf_append(&c->in, bytes.ptr, bytes.len) != 0) {
             on_bad_answer(hu, REASON_internal);
@@ -284,8 +288,11 @@ upstream_read(struct http1_upstream *hu)
             conn_run_later(c);
             break;
         }
-        conn_flush_any();
-        if (is_paused(hu) || splice_body(hu) || !read_once(hu)) {
+        if (is_paused(hu)) {
+            break;
+        }
+        /* After the last spliced byte an idle connection must still be found empty: read on. */
+        if (splice_body(hu) ? hu->stream != NULL : !read_once(hu)) {
             break;
         }
     }

@@ -13,7 +13,7 @@
 
 #include "worker/conn.h"
 
-#define SPLICE_MIN_BYTES 131072 /* below this a copy costs less */
+#define SPLICE_MIN_BYTES 16384 /* below this a copy costs less */
 #define SPLICE_MAX_PIPES 64
 
 struct splice_pipe;

@@ -106,7 +106,7 @@ struct stream {
     uint32_t head_len, head_cap;
     struct stream_block *blocks; /* what did not fit into the arena */
     uint32_t arena_used;
-    char arena[];
+    _Alignas(8) char arena[];
 };
 
 /* A stream of a client connection; pins the current conf. NULL: no memory. */

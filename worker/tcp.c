@@ -128,10 +128,11 @@ splice_once(struct tcp_end *te, struct tcp_end *to)
 static bool
 copy_once(struct tcp_end *te)
 {
-    ssize_t n = conn_read_scratch(&te->conn);
+    char *bytes;
+    ssize_t n = conn_read_scratch(&te->conn, WORKER_SCRATCH_BYTES, &bytes);
     if (n > 0) {
         te->is_bulk = n == WORKER_SCRATCH_BYTES;
-        stream_on_body(te->stream, own_end(te), slice_of(worker.scratch, (size_t)n));
+        stream_on_body(te->stream, own_end(te), slice_of(bytes, (size_t)n));
         conn_flush_any();
         return true;
     }
