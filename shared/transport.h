@@ -47,7 +47,9 @@ struct transport {
     const struct transport_ops *ops;
     void *tls; /* transport_tls.c's own; NULL for plain */
     int fd;
-    uint8_t flags; /* TRANSPORT_* */
+    uint8_t flags;   /* TRANSPORT_* */
+    uint16_t pushed; /* bytes (at most UINT16_MAX) of what waited inside that the last writev sent:
+                        progress that its result does not show */
 };
 
 extern const struct transport_ops transport_plain_ops;

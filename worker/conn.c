@@ -93,6 +93,7 @@ write_kept(struct conn *c)
         iov.iov_base = (void *)kept.ptr;
         iov.iov_len = kept.len;
         ssize_t n = c->io.ops->writev(&c->io, &iov, kept.len > 0 ? 1 : 0);
+        c->write_progress += c->io.pushed;
         if (n == IO_ERROR) {
             c->is_broken = true;
             return CONN_BROKEN;

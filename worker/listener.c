@@ -219,6 +219,9 @@ on_handshake_event(struct conn *c, unsigned what)
         return;
     }
     int r = c->io.ops->handshake(&c->io);
+    if (r == IO_AGAIN && c->has_hup) {
+        r = c->io.ops->handshake(&c->io); /* no second edge tells of a FIN that came with data */
+    }
     if (r == IO_AGAIN) {
         return;
     }

@@ -185,6 +185,8 @@ START_TEST(close_notify_is_eof_and_leaves_writing_possible)
     ck_assert_int_eq(p.t.flags & TRANSPORT_TRUNCATED, 0);
     ck_assert_int_eq(server_write(&p, "bye", 3), 3);
     p.t.ops->shutdown(&p.t);
+    ck_assert_int_eq(server_write(&p, "x", 1), IO_ERROR);
+    ck_assert_int_eq(errno, EPIPE);
     ck_assert_int_eq(SSL_read(p.ssl, buf, sizeof(buf)), 3);
     ck_assert_int_eq(SSL_read(p.ssl, buf, sizeof(buf)), 0);
     ck_assert_int_eq(SSL_get_error(p.ssl, 0), SSL_ERROR_ZERO_RETURN);
@@ -310,6 +312,7 @@ START_TEST(nothing_is_taken_while_ciphertext_waits)
             ck_assert_int_eq(SSL_get_error(p.ssl, n), SSL_ERROR_WANT_READ);
             ck_assert_int_ne(p.t.flags & TRANSPORT_WANT_WRITE, 0);
             p.t.ops->writev(&p.t, NULL, 0);
+            ck_assert_int_gt(p.t.pushed, 0);
             continue;
         }
         got += n;
