@@ -160,6 +160,10 @@ START_TEST(rsa_and_ecdsa_serve_one_name)
     expect_cert(srv, wants_ec, "b.test", ec_b);
     expect_cert(srv, client_of_version(versions[_i]), "b.test", ec_b);
     expect_cert(srv, wants_ec, "c.test", ec_b);
+    struct pair p; /* c.test has no RSA certificate, and another name's is none for it */
+    pair_open(&p, srv, wants_rsa, "c.test", NULL);
+    ck_assert_int_eq(pair_handshake(&p), IO_ERROR);
+    pair_close(&p);
 }
 END_TEST
 

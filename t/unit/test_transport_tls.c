@@ -158,6 +158,24 @@ START_TEST(small_read_of_a_big_record_finds_its_end)
 }
 END_TEST
 
+START_TEST(one_read_makes_one_system_call)
+{
+    struct pair p;
+    connect_pair(&p);
+    static char big[16384];
+    for (int i = 0; i < 4; i++) {
+        pair_client_write(&p, big, sizeof(big));
+    }
+    int before = unread(p.t.fd);
+    ck_assert_int_eq(server_read(&p, 20000), 16384); /* and a part of the second record */
+    int taken = before - unread(p.t.fd);
+    ck_assert_int_ge(taken, 20000);
+    ck_assert_int_le(taken, 21000);
+    ck_assert(!is_drained(&p));
+    pair_close(&p);
+}
+END_TEST
+
 START_TEST(request_sent_with_the_end_of_the_handshake_is_read)
 {
     struct pair p;
@@ -505,6 +523,7 @@ transport_tls_suite(void)
     tcase_add_test(bytes, small_reads_lose_nothing_without_a_new_edge);
     tcase_add_test(bytes, record_in_pieces_waits_for_its_end);
     tcase_add_test(bytes, small_read_of_a_big_record_finds_its_end);
+    tcase_add_test(bytes, one_read_makes_one_system_call);
     tcase_add_test(bytes, request_sent_with_the_end_of_the_handshake_is_read);
     tcase_add_test(bytes, close_notify_is_eof_and_leaves_writing_possible);
     tcase_add_test(bytes, close_notify_behind_data_is_told_though_no_fin_comes);
