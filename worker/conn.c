@@ -180,10 +180,12 @@ static void
 close_now(struct conn *c)
 {
     drop_gathered(c);
-    event_del(&c->event); /* before close: see architecture, trap 3 */
     timer_del(&worker.wheel, &c->timer);
     c->io.ops->fini(&c->io);
+    /* Nobody else has this socket, so closing takes it out of epoll as well; event_del() then only
+     * forgets it (its epoll_ctl finds no descriptor). A shared one needs the other order. */
     close(c->io.fd);
+    event_del(&c->event);
     c->io.fd = -1;
     buf_free(&c->in);
     buf_free(&c->out);
@@ -200,7 +202,7 @@ conn_close(struct conn *c)
     if (!c->is_open) {
         return;
     }
-    if (!c->is_broken && !c->is_connecting && !c->is_shut && !c->out) {
+    if (c->io.tls && !c->is_broken && !c->is_connecting && !c->is_shut && !c->out) {
         c->io.ops->shutdown(&c->io); /* close_notify */
     }
     close_now(c);
