@@ -4,7 +4,7 @@
  *
  * The master records what its conf_source gave while a conf was built, adds the slots it chose, and
  * sends the memfd to its children, which build the same conf from it and never open a file.
- * The monitor's bundle has no private keys: their entries are left out, and tls is not built there.
+ * The monitor's bundle has no files at all, so no private keys, and tls is not built there.
  */
 #ifndef CONF_BUNDLE_H
 #define CONF_BUNDLE_H
@@ -20,18 +20,35 @@ bundle_recorder_source(struct bundle_recorder *rec);
 void
 bundle_recorder_free(struct bundle_recorder *rec);
 
-/* Make the sealed memfd: name and text of the file, recorded answers (private keys only with_keys),
- * the slots of conf and its gen. Returns the descriptor or -1. */
+/* Make the sealed memfd: name and text of the file, recorded answers (files only with_keys),
+ * the slots of conf, its gen and hash. Returns the descriptor or -1. */
 int
 bundle_seal(struct bundle_recorder *rec, const char *name, struct slice text,
             const struct conf *conf, bool with_keys);
 
-/* Build the conf from a bundle; takes no ownership of fd. Slots and gen are those of the bundle.
- * NULL with errors filled as conf_load. A bundle whose framing is wrong is an error too. */
+/* Build the conf from a bundle; takes no ownership of fd. Slots, gen and hash are those of the
+ * bundle. NULL with errors filled as conf_load. A bundle whose framing is wrong is an error too. */
 struct conf *
 bundle_load(int fd, struct conf_errors *errors);
 
-/* The same with what a reload of the last bundle needs: text, name and recorded answers, to be
- * built again with other addresses for names. */
+/* The parts of a bundle, for who builds the same file again with other addresses for its names: the
+ * source gives what was recorded; wrap it, answer resolve anew, and record. Everything lives until
+ * bundle_close(). NULL: the framing is wrong. */
+struct bundle;
+struct bundle *
+bundle_open(int fd);
+void
+bundle_close(struct bundle *bundle);
+const char *
+bundle_name(const struct bundle *bundle);
+const char *
+bundle_folder(const struct bundle *bundle);
+struct slice
+bundle_text(const struct bundle *bundle);
+struct conf_source *
+bundle_source(struct bundle *bundle);
+/* The i-th name that was resolved, NULL after the last one. */
+const char *
+bundle_host(const struct bundle *bundle, unsigned i, uint16_t *port);
 
 #endif

@@ -153,5 +153,13 @@ int
 option_duration_parse(const char *text, uint64_t *ms);
 int
 option_size_parse(const char *text, uint64_t *bytes);
+/* The canonical form, with the greatest unit that divides. Returns buf. */
+const char *
+option_duration_format(char *buf, size_t size, uint64_t ms);
+const char *
+option_size_format(char *buf, size_t size, uint64_t bytes);
+/* What a type expects, whatever the row; NULL: it depends on the row. */
+const char *
+option_type_expected(enum option_type type);
 
 #endif

@@ -1,17 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * scan.c - go over the text once: grammar, places, duplicate keys; then let json-c decode it.
- *
- * The tree's shape, keys and places come from here, its values from json-c. The two are joined by
- * key and by index, so a disagreement can only make a value bad, never be followed blindly.
+ * scan.c - go over the text once: grammar, places, duplicate keys. scan_values.c does the rest.
  */
 #include "conf/scan.h"
-
-#include <json-c/json.h>
-#include <math.h>
-#include <stdlib.h>
-
-#define WHOLE_MOST 9007199254740992.0 /* a double holds every whole number below it */
 
 struct scanner {
     struct conf_arena *arena;
@@ -495,93 +486,6 @@ scan_value(struct scanner *sc)
     return is_well ? node : NULL;
 }
 
-/* ---- values, by json-c ---- */
-
-static bool
-attach(struct conf_arena *arena, struct node *node, struct json_object *json);
-
-static void
-attach_members(struct conf_arena *arena, struct node *node, struct json_object *json)
-{
-    for (struct node *child = node->first; child; child = child->next) {
-        struct json_object *value = NULL;
-        if (node->kind == NODE_OBJECT) {
-            json_object_object_get_ex(json, child->key, &value);
-        } else if (child->index < json_object_array_length(json)) {
-            value = json_object_array_get_idx(json, child->index);
-        }
-        if (!attach(arena, child, value)) {
-            child->kind = NODE_NULL; /* of a key that stands twice json-c keeps the other value */
-            child->first = child->last = NULL;
-            child->count = 0;
-            child->is_bad = true;
-        }
-    }
-}
-
-static void
-attach_number(struct node *node, struct json_object *json)
-{
-    if (node->kind == NODE_NUMBER) {
-        node->number = json_object_get_int64(json);
-        if (node->number == INT64_MAX || node->number == INT64_MIN) {
-            node->kind = NODE_REAL;
-            node->real = node->number > 0 ? HUGE_VAL : -HUGE_VAL;
-        }
-    } else {
-        node->real = json_object_get_double(json);
-        if (node->real == floor(node->real) && fabs(node->real) < WHOLE_MOST) { /* 1e3 */
-            node_set_number(node, (int64_t)node->real);
-        }
-    }
-}
-
-/* false: json-c has another kind of value there. */
-static bool
-attach(struct conf_arena *arena, struct node *node, struct json_object *json)
-{
-    static const enum json_type kinds[] = {
-        [NODE_NULL] = json_type_null,     [NODE_BOOL] = json_type_boolean,
-        [NODE_NUMBER] = json_type_int,    [NODE_REAL] = json_type_double,
-        [NODE_STRING] = json_type_string, [NODE_LIST] = json_type_array,
-        [NODE_OBJECT] = json_type_object,
-    };
-    if (json_object_get_type(json) != kinds[node->kind]) {
-        return false;
-    }
-    if (node->kind >= NODE_LIST) {
-        attach_members(arena, node, json);
-    } else if (node->kind == NODE_STRING) {
-        size_t len = (size_t)json_object_get_string_len(json);
-        node->text = conf_arena_copy(arena, slice_of(json_object_get_string(json), len));
-    } else if (node->kind == NODE_BOOL) {
-        node->yes = json_object_get_boolean(json);
-    } else if (node->kind != NODE_NULL) {
-        attach_number(node, json);
-    }
-    return true;
-}
-
-static bool
-decode(struct scanner *sc, struct node *root)
-{
-    size_t len = (size_t)(sc->end - sc->text);
-    struct json_tokener *tokener = json_tokener_new_ex(SCAN_DEPTH + 2);
-    if (!tokener) {
-        abort();
-    }
-    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
-    struct json_object *json = json_tokener_parse_ex(tokener, sc->clean, (int)len + 1);
-    enum json_tokener_error error = json_tokener_get_error(tokener);
-    bool is_well = error == json_tokener_success && attach(sc->arena, root, json);
-    json_object_put(json);
-    json_tokener_free(tokener);
-    sc->at = sc->line_start = sc->text;
-    sc->line = 1;
-    return is_well || fail(sc, error == json_tokener_success ? "this is no JSON document"
-                                                             : json_tokener_error_desc(error));
-}
-
 struct node *
 scan_text(struct conf_arena *arena, struct slice text, struct report *report)
 {
@@ -607,7 +511,7 @@ scan_text(struct conf_arena *arena, struct slice text, struct report *report)
         fail(&sc, "expected the end of the file");
     }
     if (!sc.wrong) {
-        decode(&sc, root);
+        sc.wrong = scan_values(arena, root, sc.clean, text.len);
     }
     if (sc.wrong) {
         report_place(report, place_here(&sc), sc.wrong);

@@ -20,4 +20,9 @@
 struct node *
 scan_text(struct conf_arena *arena, struct slice text, struct report *report);
 
+/* For scan_text(): fill in the values of a tree from the text without comments, followed by a NUL.
+ * NULL, or what is wrong with it in json-c's eyes (a static text). */
+const char *
+scan_values(struct conf_arena *arena, struct node *root, const char *clean, size_t len);
+
 #endif

@@ -8,6 +8,12 @@
 #include <check.h>
 
 #define UNIT_SUITES(X) \
+    X(scan) \
+    X(options) \
+    X(conf) \
+    X(schedule) \
+    X(router) \
+    X(bundle) \
     X(tls) \
     X(transport_tls) \
     X(addr) \
