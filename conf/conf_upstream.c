@@ -301,7 +301,7 @@ make_pools(struct conf_build *build, struct conf_upstream *up, struct node *node
     for (unsigned i = 0; i < n;) {
         i = make_pool(build, up, listings, i, n);
     }
-    for (unsigned i = 0; i < up->npools; i++) {
+    for (unsigned i = 1; i < up->npools; i++) {
         if (strlen(up->pools[i].id) + 1 > SHM_ID_MAX) {
             report_value(build->report, node_get(node, "backends"), "the path %.80s... is too long",
                          up->pool_paths[i - 1]);
