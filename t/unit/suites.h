@@ -14,6 +14,7 @@
     X(schedule) \
     X(router) \
     X(bundle) \
+    X(conf_tls) \
     X(tls) \
     X(transport_tls) \
     X(addr) \
