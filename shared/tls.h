@@ -58,13 +58,20 @@ struct tls_problem {
 };
 
 /* Parse a certificate chain and its key, and check that they belong together, or find the one with
- * the same bytes (count + 1). Takes about 0.5 ms when it is new: a process that must not stall, and
- * has many, gets them a few each loop turn, calls tls_server_get(), and lets them go. NULL with
- * *problem filled (problem->cert is 0). */
+ * the same bytes (count + 1). NULL with *problem filled (problem->cert is 0). */
 struct tls_cert *
 tls_cert_get(const struct tls_cert_input *in, struct tls_problem *problem);
 void
 tls_cert_unref(struct tls_cert *cert);
+
+/* Parsing a new certificate or key takes up to 0.4 ms. A process that must not stall, and may have
+ * many, gives each file that may be one to tls_warm(), a few each loop turn, then builds its
+ * servers, which find there what they need, and ends with tls_warm_end(). What cannot be parsed is
+ * left for tls_server_get() to report. */
+void
+tls_warm(struct slice pem);
+void
+tls_warm_end(void);
 
 /* Build or find one with the same inputs (count + 1). Inputs are copied as needed. An expired
  * certificate is no problem. NULL with *problem filled. */

@@ -17,6 +17,16 @@
 
 static struct list buckets[CERT_BUCKETS]; /* by the first byte of the digest */
 
+/* A file that was parsed ahead; each part may be NULL. */
+struct warm_file {
+    struct list link;
+    uint8_t digest[TLS_DIGEST_SIZE];
+    X509 *leaf;
+    STACK_OF(X509) * chain;
+    EVP_PKEY *key;
+};
+static struct list warm_files = LIST_INIT(warm_files);
+
 void
 tls_problem_set(struct tls_problem *problem, enum tls_part part, unsigned cert, const char *format,
                 ...)
@@ -68,11 +78,11 @@ is_end_of_pem(void)
 }
 
 static int
-read_chain(struct tls_cert *cert, BIO *pem)
+read_chain(BIO *pem, X509 **leaf, STACK_OF(X509) * *chain)
 {
-    cert->leaf = PEM_read_bio_X509(pem, NULL, NULL, NULL);
-    cert->chain = sk_X509_new_null();
-    if (!cert->leaf || !cert->chain) {
+    *leaf = PEM_read_bio_X509(pem, NULL, NULL, NULL);
+    *chain = sk_X509_new_null();
+    if (!*leaf || !*chain) {
         return -1;
     }
     for (;;) {
@@ -80,25 +90,20 @@ read_chain(struct tls_cert *cert, BIO *pem)
         if (!next) {
             return is_end_of_pem() ? 0 : -1;
         }
-        if (sk_X509_push(cert->chain, next) == 0) {
+        if (sk_X509_push(*chain, next) == 0) {
             X509_free(next);
             return -1;
         }
     }
 }
 
+/* The errors of OpenSSL stay queued. */
 static int
-load_chain(struct tls_cert *cert, const struct tls_cert_input *in, struct tls_problem *problem)
+parse_chain(struct slice text, X509 **leaf, STACK_OF(X509) * *chain)
 {
-    BIO *pem = BIO_new_mem_buf(in->cert_pem.ptr, (int)in->cert_pem.len);
-    int result = pem ? read_chain(cert, pem) : -1;
+    BIO *pem = BIO_new_mem_buf(text.ptr, (int)text.len);
+    int result = pem ? read_chain(pem, leaf, chain) : -1;
     BIO_free(pem);
-    if (result < 0) {
-        bool is_empty = !cert->leaf && is_end_of_pem();
-        tls_problem_set(problem, TLS_PART_CERT, 0, "%s: %s", in->cert_path,
-                        is_empty ? "no certificate in PEM form" : tls_last_reason());
-    }
-    ERR_clear_error();
     return result;
 }
 
@@ -113,15 +118,61 @@ on_passphrase(char *text, int size, int is_writing, void *was_asked)
     return -1;
 }
 
+static EVP_PKEY *
+parse_key(struct slice text, bool *is_encrypted)
+{
+    BIO *pem = BIO_new_mem_buf(text.ptr, (int)text.len);
+    EVP_PKEY *key = pem ? PEM_read_bio_PrivateKey(pem, NULL, on_passphrase, is_encrypted) : NULL;
+    BIO_free(pem);
+    return key;
+}
+
+static const struct warm_file *
+warm_find(const uint8_t *digest)
+{
+    list_for_each (it, &warm_files) {
+        const struct warm_file *file = container_of(it, struct warm_file, link);
+        if (memcmp(file->digest, digest, TLS_DIGEST_SIZE) == 0) {
+            return file;
+        }
+    }
+    return NULL;
+}
+
+static int
+load_chain(struct tls_cert *cert, const struct tls_cert_input *in, struct tls_problem *problem)
+{
+    const struct warm_file *file = warm_find(cert->digest);
+    if (file && file->leaf) {
+        X509_up_ref(file->leaf);
+        cert->leaf = file->leaf;
+        cert->chain = X509_chain_up_ref(file->chain);
+        if (!cert->chain) {
+            tls_problem_set(problem, TLS_PART_CERT, 0, "out of memory");
+        }
+        return cert->chain ? 0 : -1;
+    }
+    int result = parse_chain(in->cert_pem, &cert->leaf, &cert->chain);
+    if (result < 0) {
+        bool is_empty = !cert->leaf && is_end_of_pem();
+        tls_problem_set(problem, TLS_PART_CERT, 0, "%s: %s", in->cert_path,
+                        is_empty ? "no certificate in PEM form" : tls_last_reason());
+    }
+    ERR_clear_error();
+    return result;
+}
+
 static int
 load_key(struct tls_cert *cert, const struct tls_cert_input *in, struct tls_problem *problem)
 {
+    const struct warm_file *file = warm_find(cert->digest + TLS_DIGEST_SIZE);
     bool is_encrypted = false;
-    BIO *pem = BIO_new_mem_buf(in->key_pem.ptr, (int)in->key_pem.len);
-    if (pem) {
-        cert->key = PEM_read_bio_PrivateKey(pem, NULL, on_passphrase, &is_encrypted);
+    if (file && file->key) {
+        EVP_PKEY_up_ref(file->key);
+        cert->key = file->key;
+        return 0;
     }
-    BIO_free(pem);
+    cert->key = parse_key(in->key_pem, &is_encrypted);
     if (cert->key) {
         return 0;
     }
@@ -211,13 +262,14 @@ load_names(struct tls_cert *cert)
 }
 
 static struct tls_cert *
-cert_load(const struct tls_cert_input *in, struct tls_problem *problem)
+cert_load(const struct tls_cert_input *in, const uint8_t *digest, struct tls_problem *problem)
 {
     struct tls_cert *cert = calloc(1, sizeof(*cert));
     if (!cert) {
         tls_problem_set(problem, TLS_PART_CERT, 0, "out of memory");
         return NULL;
     }
+    memcpy(cert->digest, digest, sizeof(cert->digest));
     if (load_chain(cert, in, problem) < 0 || load_key(cert, in, problem) < 0 ||
         check_pair(cert, in, problem) < 0) {
         cert_free(cert);
@@ -235,8 +287,9 @@ cert_load(const struct tls_cert_input *in, struct tls_problem *problem)
 struct tls_cert *
 tls_cert_get(const struct tls_cert_input *in, struct tls_problem *problem)
 {
-    uint8_t digest[TLS_DIGEST_SIZE];
-    tls_digest_cert(in, digest);
+    uint8_t digest[2 * TLS_DIGEST_SIZE];
+    tls_digest_file(in->cert_pem, digest);
+    tls_digest_file(in->key_pem, digest + TLS_DIGEST_SIZE);
     struct list *bucket = bucket_of(digest);
     list_for_each (it, bucket) {
         struct tls_cert *found = container_of(it, struct tls_cert, link);
@@ -245,9 +298,8 @@ tls_cert_get(const struct tls_cert_input *in, struct tls_problem *problem)
             return found;
         }
     }
-    struct tls_cert *cert = cert_load(in, problem);
+    struct tls_cert *cert = cert_load(in, digest, problem);
     if (cert) {
-        memcpy(cert->digest, digest, sizeof(digest));
         cert->refs = 1;
         list_add_head(bucket, &cert->link);
     }
@@ -261,4 +313,74 @@ tls_cert_unref(struct tls_cert *cert)
         list_del(&cert->link);
         cert_free(cert);
     }
+}
+
+/* ---- files parsed ahead ---- */
+
+static bool
+is_in_use(const uint8_t *digest)
+{
+    for (unsigned i = 0; i < CERT_BUCKETS; i++) {
+        if (!buckets[i].next) {
+            continue;
+        }
+        list_for_each (it, &buckets[i]) {
+            const struct tls_cert *cert = container_of(it, struct tls_cert, link);
+            if (memcmp(cert->digest, digest, TLS_DIGEST_SIZE) == 0 ||
+                memcmp(cert->digest + TLS_DIGEST_SIZE, digest, TLS_DIGEST_SIZE) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void
+warm_free(struct warm_file *file)
+{
+    X509_free(file->leaf);
+    sk_X509_pop_free(file->chain, X509_free);
+    EVP_PKEY_free(file->key);
+    free(file);
+}
+
+static bool
+has_text(struct slice bytes, struct slice text)
+{
+    return memmem(bytes.ptr, bytes.len, text.ptr, text.len) != NULL;
+}
+
+void
+tls_warm(struct slice pem)
+{
+    uint8_t digest[TLS_DIGEST_SIZE];
+    bool is_encrypted;
+    tls_digest_file(pem, digest);
+    if (is_in_use(digest) || warm_find(digest)) {
+        return;
+    }
+    struct warm_file *file = calloc(1, sizeof(*file));
+    if (!file) {
+        return;
+    }
+    memcpy(file->digest, digest, sizeof(digest));
+    if (has_text(pem, SLICE("BEGIN CERTIFICATE")) &&
+        parse_chain(pem, &file->leaf, &file->chain) < 0) {
+        X509_free(file->leaf);
+        file->leaf = NULL;
+    }
+    if (has_text(pem, SLICE("PRIVATE KEY"))) {
+        file->key = parse_key(pem, &is_encrypted);
+    }
+    list_add_head(&warm_files, &file->link);
+    ERR_clear_error();
+}
+
+void
+tls_warm_end(void)
+{
+    list_for_each_safe (it, &warm_files) {
+        warm_free(container_of(it, struct warm_file, link));
+    }
+    list_init(&warm_files);
 }

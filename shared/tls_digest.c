@@ -61,11 +61,10 @@ tls_digest_sessions(const struct tls_server_input *in, uint8_t *digest)
 }
 
 void
-tls_digest_cert(const struct tls_cert_input *in, uint8_t *digest)
+tls_digest_file(struct slice bytes, uint8_t *digest)
 {
     EVP_MD_CTX *hash = digest_begin();
-    digest_bytes(hash, in->cert_pem.ptr, in->cert_pem.len);
-    digest_bytes(hash, in->key_pem.ptr, in->key_pem.len);
+    digest_bytes(hash, bytes.ptr, bytes.len);
     digest_end(hash, digest);
 }
 
@@ -76,7 +75,7 @@ tls_digest_server(const struct tls_server_input *in, struct tls_cert *const *cer
     digest_identity(hash, in);
     digest_bytes(hash, &in->ncerts, sizeof(in->ncerts));
     for (unsigned i = 0; i < in->ncerts; i++) {
-        digest_bytes(hash, certs[i]->digest, TLS_DIGEST_SIZE);
+        digest_bytes(hash, certs[i]->digest, sizeof(certs[i]->digest));
     }
     digest_bytes(hash, &in->min_version, sizeof(in->min_version));
     digest_text(hash, in->ciphers);

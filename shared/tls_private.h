@@ -26,7 +26,7 @@ enum tls_key_kind {
 struct tls_cert {
     struct list link;
     unsigned refs;
-    uint8_t digest[TLS_DIGEST_SIZE];
+    uint8_t digest[2 * TLS_DIGEST_SIZE]; /* of the certificates' bytes, then of the key's */
     X509 *leaf;
     STACK_OF(X509) * chain; /* without the leaf */
     EVP_PKEY *key;
@@ -43,12 +43,12 @@ tls_problem_set(struct tls_problem *problem, enum tls_part part, unsigned cert, 
 const char *
 tls_last_reason(void);
 
-/* Digests of TLS_DIGEST_SIZE bytes: of what decides who may resume a session; of a certificate and
- * its key; of all that a server is built from. */
+/* Digests of TLS_DIGEST_SIZE bytes: of what decides who may resume a session; of a file; of all
+ * that a server is built from. */
 void
 tls_digest_sessions(const struct tls_server_input *in, uint8_t *digest);
 void
-tls_digest_cert(const struct tls_cert_input *in, uint8_t *digest);
+tls_digest_file(struct slice bytes, uint8_t *digest);
 void
 tls_digest_server(const struct tls_server_input *in, struct tls_cert *const *certs,
                   uint8_t *digest);

@@ -599,6 +599,31 @@ START_TEST(same_inputs_are_built_once)
 }
 END_TEST
 
+START_TEST(files_parsed_ahead_are_used_and_still_checked)
+{
+    struct peer_cert *other = peer_cert_make(peer_key_make("EC"), "b.test", 30, NULL);
+    struct tls_cert_input certs[] = {peer_cert_input(other), site_input};
+    struct tls_server_input in = plain_input();
+    in.certs = certs;
+    in.ncerts = 2;
+    tls_warm(SLICE("no PEM at all"));
+    tls_warm(SLICE("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
+    for (int i = 0; i < 2; i++) {
+        tls_warm(certs[i].cert_pem);
+        tls_warm(certs[i].key_pem);
+    }
+    certs[0].key_pem = site_input.key_pem;
+    expect_problem(&in, TLS_PART_KEY, 0, "site.key: does not match the certificate in site.crt");
+    certs[0].key_pem = slice_from_str(other->key_pem);
+    struct tls_server *srv = must_get(&in);
+    tls_warm_end();
+    tls_warm(certs[0].cert_pem); /* now in use: nothing to do */
+    tls_warm_end();
+    expect_cert(srv, peer_client(), "b.test", other);
+    expect_cert(srv, peer_client(), "a.test", site);
+}
+END_TEST
+
 Suite *
 tls_suite(void)
 {
@@ -634,6 +659,7 @@ tls_suite(void)
     tcase_add_test(input, wrong_words_are_named);
     tcase_add_loop_test(input, chosen_ciphers_and_curves_are_used, 0, 2);
     tcase_add_test(input, expired_certificate_is_served);
+    tcase_add_test(input, files_parsed_ahead_are_used_and_still_checked);
     tcase_add_test(input, same_inputs_are_built_once);
     suite_add_tcase(suite, input);
     return suite;
