@@ -47,6 +47,9 @@ struct slice
 bundle_text(const struct bundle *bundle);
 struct conf_source *
 bundle_source(struct bundle *bundle);
+/* The bytes of the i-th file; false after the last one. */
+bool
+bundle_file(const struct bundle *bundle, unsigned i, struct slice *bytes);
 /* The i-th name that was resolved, NULL after the last one. */
 const char *
 bundle_host(const struct bundle *bundle, unsigned i, uint16_t *port);

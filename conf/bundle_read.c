@@ -256,6 +256,18 @@ bundle_source(struct bundle *bundle)
     return &bundle->source;
 }
 
+bool
+bundle_file(const struct bundle *bundle, unsigned i, struct slice *bytes)
+{
+    for (const struct answer *answer = bundle->answers; answer; answer = answer->next) {
+        if (answer->kind == ANSWER_FILE && i-- == 0) {
+            *bytes = answer->bytes;
+            return true;
+        }
+    }
+    return false;
+}
+
 const char *
 bundle_host(const struct bundle *bundle, unsigned i, uint16_t *port)
 {

@@ -21,6 +21,7 @@
 #include "worker/conn.h"
 #include "worker/http1_client.h"
 #include "worker/listener.h"
+#include "worker/prepare.h"
 #include "worker/stream.h"
 #include "worker/upstream.h"
 
@@ -97,6 +98,7 @@ update_conf_counts(void)
 static void
 forget_prepared(void)
 {
+    prepare_cancel();
     if (prepared) {
         conf_unref(prepared);
         prepared = NULL;
@@ -105,25 +107,31 @@ forget_prepared(void)
 }
 
 static void
-on_prepare(const struct channel_msg *msg)
+on_prepared(int fd, uint64_t gen)
 {
     struct conf_errors errors = {0};
-    if (prepared) {
-        conf_unref(prepared);
-    }
-    prepared = bundle_load(msg->fd, &errors);
+    prepared = bundle_load(fd, &errors);
     if (prepared && make_room(prepared) != 0) {
         conf_unref(prepared);
         prepared = NULL;
     }
     if (prepared) {
-        answer(CHANNEL_READY, msg->gen, 0, "");
+        answer(CHANNEL_READY, gen, 0, "");
     } else {
-        answer(CHANNEL_REFUSED, msg->gen, 0,
-               errors.nerrors > 0 ? errors.errors[0] : "out of memory");
+        answer(CHANNEL_REFUSED, gen, 0, errors.nerrors > 0 ? errors.errors[0] : "out of memory");
         listener_forget_offers();
     }
     conf_errors_fini(&errors);
+}
+
+static void
+on_prepare(const struct channel_msg *msg)
+{
+    if (prepared) {
+        conf_unref(prepared);
+        prepared = NULL;
+    }
+    prepare_begin(msg->fd, msg->gen, on_prepared);
 }
 
 static void
