@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from harness import PATIENCE, Client, Malformed, Reset, backend as answers, free_port, http_config, until
+from harness import PATIENCE, Client, Reset, backend as answers, free_port, http_config, until
 from harness.client import build
 from harness.wire import Ended
 
@@ -162,7 +162,7 @@ REFUSED = {
     "fields over the limit": (get(b"".join(b"X-%d: %s\r\n" % (n, b"a" * 1000) for n in range(60))), {431}),
     "one field over the limit": (get(b"X: " + b"a" * 40000 + b"\r\n"), {431}),
     "endless field": (get(b"X: " + b"a" * 200000)[:-2], {431}),
-    "name over the limit": (get(b"a" * 70000 + b": x\r\nContent-Length: 0\r\n"), {431}),
+    "name over the limit": (get(b"a" * 70000 + b": x\r\nContent-Length: 0\r\n"), {400, 431}),
     "too many fields": (get(b"".join(b"X-%d: a\r\n" % n for n in range(150))), {431}),
     "length of a name that overflows 16 bits": (
         post(b"Content-Length0" + b"a" * 65536 + b":\r\nContent-Length: 39\r\n", SMUGGLED), {400, 431}),
@@ -528,18 +528,20 @@ def test_surplus_bytes_that_come_later_reach_nobody(site):
     assert len(site.backend.connections) == 2
 
 
-def test_answer_that_comes_before_the_request_reaches_nobody(make_site, scripted, launch):
-    """A fresh connection that speaks first is not HTTP."""
-    backend = scripted(on_connect=lambda c: c.wire.sock.sendall(EVIL))
+def test_answer_that_comes_before_the_request_shifts_no_other(scripted, launch):
+    """A backend that speaks first may spoil its own answer, but nobody gets that of another request."""
+    backend = scripted(lambda x: answers.fixed(x.request.target.encode())(x),
+                       on_connect=lambda c: c.wire.sock.sendall(EVIL))
     port = free_port()
     launch(http_config(port, [backend]))
-    with Client(port) as client:
-        try:
-            first = client.ask()
-            second = client.ask()
-        except (Ended, Reset, Malformed, BrokenPipeError):
-            return
-        assert not (first.body == b"evil" and second.body == b"evil"), "an answer queue was poisoned"
+    for number in range(10):
+        with Client(port) as client:
+            for half in ("a", "b"):
+                target = f"/{number}{half}"
+                answer = client.ask(target=target)
+                assert answer.status == 502 or answer.body in (b"evil", target.encode())
+                if answer.closes:
+                    break
 
 
 def test_answer_longer_than_the_head_request_asked_for_is_not_read_as_the_next(site):
