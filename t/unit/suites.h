@@ -29,7 +29,10 @@
     X(health) \
     X(http) \
     X(http1_chunked) \
-    X(http1_parse)
+    X(http1_parse) \
+    X(buf) \
+    X(timer) \
+    X(balance)
 
 #define DECLARE_SUITE(name) Suite *name##_suite(void);
 UNIT_SUITES(DECLARE_SUITE)

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_balance.c - the algorithms against a made-up world: shares, exactness, and what is down.
+ */
+#include "worker/balance.h"
+
+#include <arpa/inet.h>
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "conf/schedule.h"
+#include "t/unit/suites.h"
+
+#define MEMBERS 8
+
+/* What a view tells of: who is down, what runs, where the cursor stands. */
+static struct world {
+    struct conf_arena *arena;
+    struct conf_upstream upstream;
+    struct conf_pool pool;
+    struct conf_backend backends[MEMBERS];
+    struct conf_backend *members[MEMBERS];
+    char ids[MEMBERS][32];
+    bool is_down[MEMBERS];
+    uint64_t active[MEMBERS];
+    uint64_t cursor;
+    uint64_t strangers; /* tickets that other workers take between two of ours */
+    struct addr_ip client;
+    unsigned counts[MEMBERS];
+} world;
+
+static bool
+is_usable(const struct conf_backend *b, const void *arg)
+{
+    return !((const struct world *)arg)->is_down[b->index];
+}
+
+static uint64_t
+active(const struct conf_backend *b, const void *arg)
+{
+    return ((const struct world *)arg)->active[b->index];
+}
+
+static uint64_t
+ticket(const struct conf_pool *pool, const void *arg)
+{
+    (void)pool;
+    (void)arg;
+    uint64_t mine = world.cursor;
+    world.cursor += 1 + world.strangers;
+    return mine;
+}
+
+static void
+begin(void)
+{
+    world = (struct world){.arena = conf_arena_new()};
+}
+
+static void
+end(void)
+{
+    conf_arena_free(world.arena);
+}
+
+static void
+build(enum conf_algorithm algorithm, const unsigned *weights, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        snprintf(world.ids[i], sizeof(world.ids[i]), "10.0.0.%u:8080", i + 1);
+        world.backends[i] = (struct conf_backend){
+            .id = world.ids[i], .weight = weights[i], .index = i, .upstream = &world.upstream};
+        world.members[i] = &world.backends[i];
+    }
+    world.upstream.algorithm = algorithm;
+    world.pool =
+        (struct conf_pool){.upstream = &world.upstream, .backends = world.members, .nbackends = n};
+    world.pool.schedule = schedule_build(world.arena, weights, n, &world.pool.schedule_len);
+}
+
+static struct conf_backend *
+pick(void)
+{
+    struct balance_view view = {.is_usable = is_usable,
+                                .active = active,
+                                .ticket = ticket,
+                                .client = &world.client,
+                                .arg = &world};
+    return balance_pick(&world.pool, &view);
+}
+
+static void
+pick_many(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct conf_backend *b = pick();
+        ck_assert_ptr_nonnull(b);
+        ck_assert(!world.is_down[b->index]);
+        world.counts[b->index]++;
+    }
+}
+
+static void
+set_client(unsigned number)
+{
+    uint32_t ip = htonl(0x0a000000u + number);
+    world.client = (struct addr_ip){.family = AF_INET, .port = (uint16_t)(number * 7)};
+    memcpy(world.client.bytes, &ip, sizeof(ip));
+}
+
+/* ---- what all of them owe ---- */
+
+static const enum conf_algorithm all[] = {CONF_ROUND_ROBIN, CONF_W_ROUND_ROBIN, CONF_LEAST_CONN,
+                                          CONF_IP_HASH};
+
+START_TEST(all_down_ends_and_gives_none)
+{
+    build(all[_i], (unsigned[]){1, 2, 256}, 3);
+    world.strangers = 2;
+    for (unsigned i = 0; i < 3; i++) {
+        world.is_down[i] = true;
+    }
+    for (unsigned i = 0; i < 1000; i++) {
+        set_client(i);
+        ck_assert_ptr_null(pick());
+    }
+}
+END_TEST
+
+START_TEST(an_empty_pool_gives_none)
+{
+    build(all[_i], NULL, 0);
+    ck_assert_ptr_null(pick());
+}
+END_TEST
+
+START_TEST(one_that_is_left_gets_everything)
+{
+    build(all[_i], (unsigned[]){256, 1, 256, 255}, 4);
+    world.is_down[0] = world.is_down[2] = world.is_down[3] = true;
+    pick_many(500);
+    ck_assert_uint_eq(world.counts[1], 500);
+}
+END_TEST
+
+/* Other workers' tickets may step in time with the schedule, so that ours never meet the entry. */
+START_TEST(one_that_is_left_is_found_whatever_others_take)
+{
+    build(all[_i], (unsigned[]){1, 1, 1, 1}, 4);
+    world.strangers = 3;
+    world.is_down[0] = world.is_down[1] = world.is_down[2] = true;
+    pick_many(100);
+    ck_assert_uint_eq(world.counts[3], 100);
+}
+END_TEST
+
+/* ---- round robin ---- */
+
+START_TEST(turns_are_exact)
+{
+    build(CONF_ROUND_ROBIN, (unsigned[]){1, 1, 1}, 3);
+    pick_many(100000);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_uint_ge(world.counts[i], 33333);
+        ck_assert_uint_le(world.counts[i], 33334);
+    }
+}
+END_TEST
+
+START_TEST(weighted_turns_are_exact)
+{
+    build(_i == 0 ? CONF_ROUND_ROBIN : CONF_W_ROUND_ROBIN, (unsigned[]){1, 2, 5}, 3);
+    pick_many(8 * 1000 + 3);
+    ck_assert_uint_ge(world.counts[0], 1000);
+    ck_assert_uint_le(world.counts[0], 1001);
+    ck_assert_uint_ge(world.counts[1], 2000);
+    ck_assert_uint_le(world.counts[1], 2001);
+    ck_assert_uint_ge(world.counts[2], 5000);
+    ck_assert_uint_le(world.counts[2], 5002);
+}
+END_TEST
+
+START_TEST(share_of_one_that_is_down_is_spread_by_weight)
+{
+    build(CONF_W_ROUND_ROBIN, (unsigned[]){1, 6, 2}, 3);
+    world.is_down[1] = true;
+    pick_many(3000);
+    ck_assert_uint_eq(world.counts[0], 1000);
+    ck_assert_uint_eq(world.counts[2], 2000);
+}
+END_TEST
+
+START_TEST(neighbour_of_one_that_is_down_is_not_doubled)
+{
+    build(CONF_ROUND_ROBIN, (unsigned[]){1, 1, 1}, 3);
+    world.is_down[1] = true;
+    pick_many(3000);
+    ck_assert_uint_eq(world.counts[0], 1500);
+    ck_assert_uint_eq(world.counts[2], 1500);
+}
+END_TEST
+
+START_TEST(cursor_that_wraps_goes_on)
+{
+    build(CONF_ROUND_ROBIN, (unsigned[]){1, 1, 1, 1}, 4);
+    world.cursor = UINT64_MAX - 1000;
+    pick_many(2000);
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert_uint_eq(world.counts[i], 500);
+    }
+}
+END_TEST
+
+/* ---- least_conn ---- */
+
+START_TEST(fewest_in_flight_is_chosen)
+{
+    build(CONF_LEAST_CONN, (unsigned[]){1, 1, 1}, 3);
+    world.active[0] = 5;
+    world.active[1] = 2;
+    world.active[2] = 9;
+    pick_many(50);
+    ck_assert_uint_eq(world.counts[1], 50);
+    world.is_down[1] = true;
+    pick_many(50);
+    ck_assert_uint_eq(world.counts[0], 50);
+}
+END_TEST
+
+START_TEST(in_flight_grows_in_proportion_to_weight)
+{
+    build(CONF_LEAST_CONN, (unsigned[]){1, 2, 5}, 3);
+    for (unsigned i = 0; i < 800; i++) {
+        world.active[pick()->index]++;
+    }
+    ck_assert_uint_eq(world.active[0], 100);
+    ck_assert_uint_eq(world.active[1], 200);
+    ck_assert_uint_eq(world.active[2], 500);
+}
+END_TEST
+
+START_TEST(idle_equals_take_turns)
+{
+    build(CONF_LEAST_CONN, (unsigned[]){3, 3, 3}, 3);
+    pick_many(300);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_uint_eq(world.counts[i], 100);
+    }
+}
+END_TEST
+
+START_TEST(great_loads_and_weights_do_not_overflow)
+{
+    build(CONF_LEAST_CONN, (unsigned[]){256, 1}, 2);
+    world.active[0] = 255ull << 40;
+    world.active[1] = 1ull << 40;
+    pick_many(10);
+    ck_assert_uint_eq(world.counts[0], 10);
+}
+END_TEST
+
+/* ---- ip_hash ---- */
+
+#define CLIENTS 20000
+
+static uint8_t homes[CLIENTS];
+
+static void
+settle(void)
+{
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        set_client(i);
+        homes[i] = (uint8_t)pick()->index;
+        world.counts[homes[i]]++;
+    }
+}
+
+START_TEST(a_client_stays_whatever_its_port_and_the_load)
+{
+    build(CONF_IP_HASH, (unsigned[]){1, 1, 1}, 3);
+    settle();
+    world.cursor = 12345;
+    world.active[0] = 1000;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        set_client(i);
+        world.client.port++;
+        ck_assert_uint_eq(pick()->index, homes[i]);
+    }
+}
+END_TEST
+
+START_TEST(only_clients_of_one_that_went_away_move)
+{
+    build(CONF_IP_HASH, (unsigned[]){1, 2, 1, 3, 1}, 5);
+    settle();
+    world.is_down[3] = true;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        set_client(i);
+        unsigned now = pick()->index;
+        ck_assert_uint_ne(now, 3);
+        ck_assert(homes[i] == 3 || now == homes[i]);
+    }
+    world.is_down[3] = false;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        set_client(i);
+        ck_assert_uint_eq(pick()->index, homes[i]);
+    }
+}
+END_TEST
+
+START_TEST(clients_of_one_that_went_away_are_spread)
+{
+    build(CONF_IP_HASH, (unsigned[]){1, 1, 1, 1}, 4);
+    settle();
+    world.is_down[0] = true;
+    unsigned moved[MEMBERS] = {0};
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        set_client(i);
+        moved[homes[i] == 0 ? pick()->index : 0]++;
+    }
+    for (unsigned i = 1; i < 4; i++) {
+        ck_assert_uint_gt(moved[i], world.counts[0] / 3 * 9 / 10);
+    }
+}
+END_TEST
+
+START_TEST(an_added_one_takes_only_for_itself)
+{
+    build(CONF_IP_HASH, (unsigned[]){1, 1, 1}, 3);
+    settle();
+    build(CONF_IP_HASH, (unsigned[]){1, 1, 1, 1}, 4);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        set_client(i);
+        unsigned now = pick()->index;
+        ck_assert(now == 3 || now == homes[i]);
+    }
+}
+END_TEST
+
+START_TEST(shares_of_clients_follow_weights)
+{
+    build(CONF_IP_HASH, (unsigned[]){1, 2, 5}, 3);
+    settle();
+    unsigned share = CLIENTS / 8;
+    ck_assert_uint_gt(world.counts[0], share * 9 / 10);
+    ck_assert_uint_lt(world.counts[0], share * 11 / 10);
+    ck_assert_uint_gt(world.counts[1], 2 * share * 9 / 10);
+    ck_assert_uint_lt(world.counts[1], 2 * share * 11 / 10);
+    ck_assert_uint_gt(world.counts[2], 5 * share * 19 / 20);
+    ck_assert_uint_lt(world.counts[2], 5 * share * 21 / 20);
+}
+END_TEST
+
+START_TEST(place_in_the_file_does_not_matter)
+{
+    build(CONF_IP_HASH, (unsigned[]){1, 1, 1}, 3);
+    settle();
+    struct conf_backend *first = world.members[0];
+    world.members[0] = world.members[2];
+    world.members[2] = first;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        set_client(i);
+        ck_assert_uint_eq(pick()->index, homes[i]);
+    }
+}
+END_TEST
+
+Suite *
+balance_suite(void)
+{
+    Suite *suite = suite_create("balance");
+    TCase *tc = tcase_create("balance");
+    int nall = sizeof(all) / sizeof(all[0]);
+    tcase_add_checked_fixture(tc, begin, end);
+    tcase_add_loop_test(tc, all_down_ends_and_gives_none, 0, nall);
+    tcase_add_loop_test(tc, an_empty_pool_gives_none, 0, nall);
+    tcase_add_loop_test(tc, one_that_is_left_gets_everything, 0, nall);
+    tcase_add_loop_test(tc, one_that_is_left_is_found_whatever_others_take, 0, nall);
+    tcase_add_test(tc, turns_are_exact);
+    tcase_add_loop_test(tc, weighted_turns_are_exact, 0, 2);
+    tcase_add_test(tc, share_of_one_that_is_down_is_spread_by_weight);
+    tcase_add_test(tc, neighbour_of_one_that_is_down_is_not_doubled);
+    tcase_add_test(tc, cursor_that_wraps_goes_on);
+    tcase_add_test(tc, fewest_in_flight_is_chosen);
+    tcase_add_test(tc, in_flight_grows_in_proportion_to_weight);
+    tcase_add_test(tc, idle_equals_take_turns);
+    tcase_add_test(tc, great_loads_and_weights_do_not_overflow);
+    tcase_add_test(tc, a_client_stays_whatever_its_port_and_the_load);
+    tcase_add_test(tc, only_clients_of_one_that_went_away_move);
+    tcase_add_test(tc, clients_of_one_that_went_away_are_spread);
+    tcase_add_test(tc, an_added_one_takes_only_for_itself);
+    tcase_add_test(tc, shares_of_clients_follow_weights);
+    tcase_add_test(tc, place_in_the_file_does_not_matter);
+    suite_add_tcase(suite, tc);
+    return suite;
+}
