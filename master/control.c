@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * control.c - the control socket: see control.h.
+ */
+#include "master/control.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <grp.h>
+#include <json-c/json.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "master/control_request.h"
+#include "master/master.h"
+#include "master/reload.h"
+#include "master/status_json.h"
+#include "shared/log.h"
+
+#define CONTROL_CLIENTS   32
+#define CONTROL_REQUEST_S 10
+#define CONTROL_BACKLOG   16
+
+struct control_client {
+    struct list link;
+    struct bufferevent *bev;
+    struct event *deadline; /* for its line, then for taking the answer */
+    struct reload_waiter waiter;
+    bool is_waiting; /* for the verdict of a reload */
+    bool is_answered;
+};
+
+static struct list clients = LIST_INIT(clients);
+static unsigned nclients;
+static int listen_fd = -1;
+static struct event *acceptable;
+static char *bound_path;
+
+/* ---- clients ---- */
+
+static void
+client_close(struct control_client *client)
+{
+    if (client->is_waiting) {
+        list_del(&client->waiter.link);
+    }
+    list_del(&client->link);
+    event_free(client->deadline);
+    bufferevent_free(client->bev);
+    free(client);
+    nclients--;
+}
+
+static void
+set_deadline(struct control_client *client)
+{
+    struct timeval tv = {.tv_sec = CONTROL_REQUEST_S};
+    event_add(client->deadline, &tv);
+}
+
+/* Takes reply. The connection closes when it has been written. */
+static void
+client_answer(struct control_client *client, struct json_object *reply)
+{
+    struct evbuffer *out = bufferevent_get_output(client->bev);
+    evbuffer_add_printf(out, "%s\n", json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN));
+    json_object_put(reply);
+    client->is_answered = true;
+    bufferevent_disable(client->bev, EV_READ);
+    set_deadline(client);
+}
+
+static struct json_object *
+verdict(bool is_ok, const char *why)
+{
+    struct json_object *reply = json_object_new_object();
+    json_object_object_add(reply, "ok", json_object_new_boolean(is_ok));
+    if (!is_ok) {
+        json_object_object_add(reply, "error", json_object_new_string(why));
+    }
+    return reply;
+}
+
+static struct json_object *
+status_reply(void)
+{
+    size_t len;
+    char *text = status_json_render(&master.shm, master.current.conf, &len);
+    struct json_object *reply = verdict(text != NULL, "out of memory");
+    if (text) {
+        json_object_object_add(reply, "status", json_tokener_parse(text));
+        free(text);
+    }
+    return reply;
+}
+
+static void
+on_reloaded(struct reload_waiter *waiter, bool is_ok, const char *why)
+{
+    struct control_client *client = container_of(waiter, struct control_client, waiter);
+    client->is_waiting = false;
+    client_answer(client, verdict(is_ok, why));
+}
+
+static void
+client_serve(struct control_client *client, struct slice line)
+{
+    char why[128];
+    switch (control_request_parse(line, why, sizeof(why))) {
+    case CONTROL_RELOAD:
+        client->is_waiting = true;
+        client->waiter.done = on_reloaded;
+        event_del(client->deadline);
+        reload_request("akashctl", &client->waiter);
+        break;
+    case CONTROL_STATUS: client_answer(client, status_reply()); break;
+    case CONTROL_STOP:
+        client_answer(client, verdict(true, ""));
+        master_stop("akashctl");
+        break;
+    case CONTROL_BAD: client_answer(client, verdict(false, why)); break;
+    }
+}
+
+static void
+on_readable(struct bufferevent *bev, void *arg)
+{
+    struct control_client *client = arg;
+    struct evbuffer *in = bufferevent_get_input(bev);
+    size_t len = 0;
+    if (client->is_waiting || client->is_answered) {
+        evbuffer_drain(in, evbuffer_get_length(in)); /* one request a connection */
+        return;
+    }
+    char *line = evbuffer_readln(in, &len, EVBUFFER_EOL_LF);
+    if (line) {
+        client_serve(client, slice_of(line, len));
+        free(line);
+    } else if (evbuffer_get_length(in) >= CONTROL_LINE_MAX) {
+        client_answer(client, verdict(false, "the request is too long"));
+    }
+}
+
+static void
+on_written(struct bufferevent *bev, void *arg)
+{
+    struct control_client *client = arg;
+    if (client->is_answered) {
+        client_close(client);
+    }
+}
+
+static void
+on_client_event(struct bufferevent *bev, short what, void *arg)
+{
+    client_close(arg);
+}
+
+static void
+on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+    client_close(arg);
+}
+
+static void
+client_open(int fd)
+{
+    struct control_client *client = calloc(1, sizeof(*client));
+    struct bufferevent *bev =
+        client ? bufferevent_socket_new(master.base, fd, BEV_OPT_CLOSE_ON_FREE) : NULL;
+    if (!bev) {
+        free(client);
+        close(fd);
+        return;
+    }
+    client->bev = bev;
+    client->deadline = event_new(master.base, -1, 0, on_deadline, client);
+    list_add_tail(&clients, &client->link);
+    nclients++;
+    bufferevent_setcb(bev, on_readable, on_written, on_client_event, client);
+    bufferevent_setwatermark(bev, EV_READ, 0, CONTROL_LINE_MAX);
+    bufferevent_enable(bev, EV_READ | EV_WRITE);
+    set_deadline(client);
+}
+
+static void
+on_acceptable(evutil_socket_t fd, short what, void *arg)
+{
+    int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (client < 0) {
+        return;
+    }
+    if (nclients >= CONTROL_CLIENTS) {
+        close(client);
+        return;
+    }
+    client_open(client);
+}
+
+/* ---- the socket ---- */
+
+/* Does somebody answer there? */
+static bool
+is_answered(const struct sockaddr_un *sun)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool answers = fd >= 0 && (connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) == 0 ||
+                               errno == EAGAIN);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return answers;
+}
+
+static void
+make_folder(const char *path)
+{
+    char copy[PATH_MAX];
+    snprintf(copy, sizeof(copy), "%s", path);
+    mkdir(dirname(copy), 0755);
+}
+
+/* Bound under a mask that lets nobody in, opened to whom conf names afterwards. */
+static int
+bind_socket(const struct conf *conf, const struct sockaddr_un *sun)
+{
+    listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (listen_fd < 0) {
+        return -1;
+    }
+    mode_t mask = umask(0177);
+    int bound = bind(listen_fd, (const struct sockaddr *)sun, sizeof(*sun));
+    umask(mask);
+    if (bound != 0) {
+        return -1;
+    }
+    struct group *group = conf->control.group ? getgrnam(conf->control.group) : NULL;
+    if (group && chown(sun->sun_path, (uid_t)-1, group->gr_gid) != 0) {
+        return -1;
+    }
+    return chmod(sun->sun_path, conf->control.mode) == 0 ? listen(listen_fd, CONTROL_BACKLOG) : -1;
+}
+
+static int
+fail_open(const struct conf *conf, char *why, size_t why_size, const char *cause)
+{
+    if (listen_fd >= 0) {
+        close(listen_fd);
+        listen_fd = -1;
+    }
+    snprintf(why, why_size, "control_socket: %s: %s", conf->control.path, cause);
+    if (conf->control.given) {
+        return -1;
+    }
+    log_warn("%s; akashctl will not work", why);
+    return 0;
+}
+
+int
+control_open(const struct conf *conf, char *why, size_t why_size)
+{
+    struct sockaddr_un sun = {.sun_family = AF_UNIX};
+    if (!conf->control.path) {
+        return 0;
+    }
+    if (strlen(conf->control.path) >= sizeof(sun.sun_path)) {
+        return fail_open(conf, why, why_size, "the path is too long");
+    }
+    memcpy(sun.sun_path, conf->control.path, strlen(conf->control.path));
+    make_folder(conf->control.path);
+    if (is_answered(&sun)) {
+        return fail_open(conf, why, why_size, "another akashd answers there");
+    }
+    struct stat st;
+    if (lstat(sun.sun_path, &st) == 0 && S_ISSOCK(st.st_mode)) {
+        unlink(sun.sun_path); /* left behind by one that was killed */
+    }
+    if (bind_socket(conf, &sun) != 0) {
+        return fail_open(conf, why, why_size, strerror(errno));
+    }
+    bound_path = strdup(sun.sun_path);
+    acceptable = event_new(master.base, listen_fd, EV_READ | EV_PERSIST, on_acceptable, NULL);
+    if (!acceptable || event_add(acceptable, NULL) != 0) {
+        return fail_open(conf, why, why_size, "out of memory");
+    }
+    return 0;
+}
+
+void
+control_close(void)
+{
+    while (!list_is_empty(&clients)) {
+        client_close(list_first(&clients, struct control_client, link));
+    }
+    if (acceptable) {
+        event_free(acceptable);
+        acceptable = NULL;
+    }
+    if (listen_fd >= 0) {
+        close(listen_fd);
+        listen_fd = -1;
+    }
+    if (bound_path) {
+        unlink(bound_path);
+        free(bound_path);
+        bound_path = NULL;
+    }
+}

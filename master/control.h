@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * control.h - the control socket: one line of JSON each way.
+ *
+ *   {"command": "reload"}   waits for the verdict: {"ok": true} or {"ok": false, "error": "..."}
+ *   {"command": "status"}   {"ok": true, "status": {...}}
+ *   {"command": "stop"}     {"ok": true}, then as SIGTERM
+ *
+ * Who may ask is decided by the file's mode and group. A client has 10 s for its line; at most 32
+ * are served at one time; none can make the master wait.
+ */
+#ifndef MASTER_CONTROL_H
+#define MASTER_CONTROL_H
+
+#include <stddef.h>
+
+#include "conf/conf.h"
+
+/* Open it as conf says. A socket that answers is never replaced. 0, or -1 with a sentence in why.
+ * The default path that cannot be made is a warning. */
+int
+control_open(const struct conf *conf, char *why, size_t why_size);
+void
+control_close(void);
+
+#endif

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * generation.c - load a configuration, and seal it into bundles.
+ */
+#include "master/generation.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "master/resolver.h"
+
+struct load_source {
+    struct conf_source source; /* first: conf gets a pointer to it */
+    struct conf_source *disk;
+    struct resolver_names *names;
+    bool is_collecting; /* names that are not known yet are noted down */
+};
+
+struct load {
+    struct generation gen;
+    struct event_base *base;
+    struct identity id;
+    struct resolver_names names;
+    struct resolver *resolver;
+    load_done *done;
+    void *arg;
+};
+
+/* ---- the source of a conf in the master ---- */
+
+static int
+load_source_read_file(struct conf_source *src, const char *path, struct slice *out, char *why,
+                      size_t why_size)
+{
+    struct load_source *s = (struct load_source *)src;
+    return s->disk->read_file(s->disk, path, out, why, why_size);
+}
+
+static int
+load_source_resolve(struct conf_source *src, const char *name, uint16_t port, struct addr *out,
+                    int max)
+{
+    struct load_source *s = (struct load_source *)src;
+    const struct resolver_name *found = resolver_names_find(s->names, name);
+    if (!found) {
+        if (s->is_collecting) {
+            resolver_names_add(s->names, name);
+        }
+        return 0;
+    }
+    int n = 0;
+    for (unsigned i = 0; i < found->count && n < max; i++) {
+        addr_from_ip(&found->addresses[i], port, &out[n++]);
+    }
+    return n;
+}
+
+static bool
+load_source_has_account(struct conf_source *src, const char *name, bool is_group)
+{
+    struct load_source *s = (struct load_source *)src;
+    return !s->disk->has_account || s->disk->has_account(s->disk, name, is_group);
+}
+
+static struct conf_source *
+load_source_new(struct resolver_names *names)
+{
+    struct load_source *s = calloc(1, sizeof(*s));
+    if (!s) {
+        return NULL;
+    }
+    s->source.read_file = load_source_read_file;
+    s->source.resolve = load_source_resolve;
+    s->source.has_account = load_source_has_account;
+    s->names = names;
+    s->is_collecting = true;
+    s->disk = conf_source_disk();
+    if (!s->disk) {
+        free(s);
+        return NULL;
+    }
+    return &s->source;
+}
+
+static void
+load_source_free(struct conf_source *source)
+{
+    struct load_source *s = (struct load_source *)source;
+    if (s) {
+        conf_source_disk_free(s->disk);
+        free(s);
+    }
+}
+
+/* ---- one error of our own ---- */
+
+static void __attribute__((format(printf, 2, 3)))
+errors_add(struct conf_errors *errors, const char *format, ...)
+{
+    char **list = realloc(errors->errors, (errors->nerrors + 1) * sizeof(*list));
+    if (!list) {
+        return;
+    }
+    errors->errors = list;
+    va_list args;
+    va_start(args, format);
+    if (vasprintf(&list[errors->nerrors], format, args) >= 0) {
+        errors->nerrors++;
+    }
+    va_end(args);
+}
+
+/* ---- generations ---- */
+
+void
+generation_init(struct generation *gen)
+{
+    memset(gen, 0, sizeof(*gen));
+    gen->bundle = -1;
+    gen->public_bundle = -1;
+    gen->logs.error.fd = -1;
+    gen->logs.access.fd = -1;
+}
+
+static void
+generation_drop_sources(struct generation *gen)
+{
+    if (gen->recorder) {
+        bundle_recorder_free(gen->recorder);
+        gen->recorder = NULL;
+    }
+    load_source_free(gen->source);
+    gen->source = NULL;
+    free(gen->text);
+    gen->text = NULL;
+    free(gen->name);
+    gen->name = NULL;
+}
+
+static void
+close_if_open(int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+void
+generation_fini(struct generation *gen)
+{
+    if (gen->conf) {
+        conf_unref(gen->conf);
+    }
+    close_if_open(gen->bundle);
+    close_if_open(gen->public_bundle);
+    logs_close(&gen->logs);
+    generation_drop_sources(gen);
+    generation_init(gen);
+}
+
+int
+generation_seal(struct generation *gen, uint64_t number, char *why, size_t why_size)
+{
+    struct slice text = slice_of(gen->text, gen->text_len);
+    gen->conf->gen = number;
+    gen->bundle = bundle_seal(gen->recorder, gen->name, text, gen->conf, true);
+    gen->public_bundle = bundle_seal(gen->recorder, gen->name, text, gen->conf, false);
+    if (gen->bundle < 0 || gen->public_bundle < 0) {
+        snprintf(why, why_size, "cannot make the bundle: %s", strerror(errno));
+        return -1;
+    }
+    generation_drop_sources(gen);
+    return 0;
+}
+
+/* ---- loading ---- */
+
+static int
+origin_read(const struct generation_origin *origin, struct generation *gen,
+            struct conf_errors *errors)
+{
+    struct slice text = slice_from_str(origin->text);
+    char why[512] = "";
+    if (!origin->text && gen->source->read_file(gen->source, origin->path, &text, why,
+                                                sizeof(why)) < 0) {
+        errors_add(errors, "%s: %s", origin->path, why);
+        return -1;
+    }
+    gen->name = strdup(origin->path);
+    gen->text = malloc(text.len + 1);
+    if (!gen->name || !gen->text) {
+        errors_add(errors, "%s: out of memory", origin->path);
+        return -1;
+    }
+    memcpy(gen->text, text.ptr, text.len);
+    gen->text[text.len] = '\0';
+    gen->text_len = text.len;
+    return 0;
+}
+
+/* Build gen->conf from its text; a former one is let go only afterwards, so that what it shares
+ * with the new one is not built twice. */
+static void
+generation_build(struct generation *gen, struct conf_errors *errors)
+{
+    struct conf *former = gen->conf;
+    struct bundle_recorder *former_recorder = gen->recorder;
+    gen->recorder = bundle_recorder_new(gen->source);
+    gen->conf = NULL;
+    if (gen->recorder) {
+        gen->conf = conf_load(gen->name, slice_of(gen->text, gen->text_len),
+                              bundle_recorder_source(gen->recorder), errors);
+    } else {
+        errors_add(errors, "%s: out of memory", gen->name);
+    }
+    if (former_recorder) {
+        bundle_recorder_free(former_recorder);
+    }
+    if (former) {
+        conf_unref(former);
+    }
+}
+
+static void
+generation_load(struct generation *gen, const struct generation_origin *origin,
+                struct resolver_names *names, struct conf_errors *errors)
+{
+    generation_init(gen);
+    gen->source = load_source_new(names);
+    if (!gen->source) {
+        errors_add(errors, "%s: out of memory", origin->path);
+    } else if (origin_read(origin, gen, errors) == 0) {
+        generation_build(gen, errors);
+    }
+}
+
+static void
+load_finish(struct load *load, struct conf_errors *errors)
+{
+    load->done(&load->gen, errors, load->arg);
+    conf_errors_fini(errors);
+    resolver_names_fini(&load->names);
+    generation_fini(&load->gen); /* what done did not take */
+    free(load);
+}
+
+static void
+load_on_resolved(void *arg)
+{
+    struct load *load = arg;
+    struct conf_errors errors = {0};
+    load->resolver = NULL;
+    ((struct load_source *)load->gen.source)->is_collecting = false;
+    generation_build(&load->gen, &errors);
+    load_finish(load, &errors);
+}
+
+/* true: the answers will come. */
+static bool
+load_ask_names(struct load *load)
+{
+    char why[256];
+    const struct conf *conf = load->gen.conf;
+    if (load->names.count == 0 || !conf ||
+        identity_find(&load->id, conf->user, conf->group, why, sizeof(why)) < 0) {
+        return false; /* a user that does not exist is told by whoever takes the conf */
+    }
+    load->resolver =
+        resolver_start(load->base, &load->id, &load->names, load_on_resolved, load);
+    return load->resolver != NULL;
+}
+
+struct load *
+load_start(const struct generation_origin *origin, struct event_base *base, load_done *done,
+           void *arg)
+{
+    struct conf_errors errors = {0};
+    struct load *load = calloc(1, sizeof(*load));
+    if (!load) {
+        struct generation none;
+        generation_init(&none);
+        errors_add(&errors, "%s: out of memory", origin->path);
+        done(&none, &errors, arg);
+        conf_errors_fini(&errors);
+        return NULL;
+    }
+    load->base = base;
+    load->done = done;
+    load->arg = arg;
+    generation_load(&load->gen, origin, &load->names, &errors);
+    if (load_ask_names(load)) {
+        conf_errors_fini(&errors); /* they come again */
+        return load;
+    }
+    load_finish(load, &errors);
+    return NULL;
+}
+
+void
+load_cancel(struct load *load)
+{
+    if (load->resolver) {
+        resolver_cancel(load->resolver);
+    }
+    resolver_names_fini(&load->names);
+    generation_fini(&load->gen);
+    free(load);
+}
+
+void
+load_here(const struct generation_origin *origin, struct generation *gen,
+          struct conf_errors *errors)
+{
+    generation_init(gen);
+    struct conf_source *disk = conf_source_disk();
+    struct slice text = slice_from_str(origin->text);
+    char why[512] = "";
+    if (!disk) {
+        errors_add(errors, "%s: out of memory", origin->path);
+        return;
+    }
+    if (!origin->text && disk->read_file(disk, origin->path, &text, why, sizeof(why)) < 0) {
+        errors_add(errors, "%s: %s", origin->path, why);
+    } else {
+        gen->conf = conf_load(origin->path, text, disk, errors);
+    }
+    conf_source_disk_free(disk);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * logs.c - open and reopen log files.
+ */
+#include "master/logs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOG_FILE_MODE 0640
+
+static int
+log_file_open(const char *path)
+{
+    /* O_NONBLOCK: a FIFO that nobody reads must not hang the master. A file does not mind, and the
+     * flag belongs to this description alone. */
+    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+                LOG_FILE_MODE);
+}
+
+static bool
+is_file_target(const char *target)
+{
+    return target && target[0] == '/';
+}
+
+static int
+log_file_init(struct log_file *file, const char *target, char *why, size_t why_size)
+{
+    file->path = NULL;
+    file->fd = -1;
+    if (!is_file_target(target)) {
+        return 0;
+    }
+    file->fd = log_file_open(target);
+    file->path = file->fd < 0 ? NULL : strdup(target);
+    if (!file->path) {
+        snprintf(why, why_size, "%s: cannot open: %s", target, strerror(errno));
+        return -1;
+    }
+    return 0;
+}
+
+static void
+log_file_fini(struct log_file *file)
+{
+    if (file->fd >= 0) {
+        close(file->fd);
+    }
+    free(file->path);
+    file->path = NULL;
+    file->fd = -1;
+}
+
+int
+logs_open(struct logs *logs, const struct conf *conf, char *why, size_t why_size)
+{
+    logs->access = (struct log_file){NULL, -1};
+    if (log_file_init(&logs->error, conf->log.target, why, why_size) < 0 ||
+        log_file_init(&logs->access, conf->access_log.target, why, why_size) < 0) {
+        logs_close(logs);
+        return -1;
+    }
+    return 0;
+}
+
+static void
+log_file_reopen(struct log_file *file)
+{
+    if (!file->path) {
+        return;
+    }
+    int fd = log_file_open(file->path);
+    if (fd < 0) {
+        log_error("log %s: cannot reopen: %s; the old file is kept", file->path, strerror(errno));
+        return;
+    }
+    /* The number stays: log_set_target() was given it. */
+    if (dup3(fd, file->fd, O_CLOEXEC) < 0) {
+        log_error("log %s: cannot reopen: %s; the old file is kept", file->path, strerror(errno));
+    }
+    close(fd);
+}
+
+void
+logs_reopen(struct logs *logs)
+{
+    log_file_reopen(&logs->error);
+    log_file_reopen(&logs->access);
+}
+
+void
+logs_close(struct logs *logs)
+{
+    log_file_fini(&logs->error);
+    log_file_fini(&logs->access);
+}
+
+void
+logs_use(const struct logs *logs, const struct conf *conf)
+{
+    int target = LOG_TO_STDERR;
+    if (logs->error.fd >= 0) {
+        target = logs->error.fd;
+    } else if (conf->log.target && strcmp(conf->log.target, "syslog") == 0) {
+        target = LOG_TO_SYSLOG;
+    }
+    log_set_target(target, conf->log.format);
+    log_set_level(conf->log.level);
+}

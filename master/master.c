@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * master.c - the control plane's loop: from the first configuration to the last child's end.
+ */
+#include "master/master.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "master/adopt.h"
+#include "master/control.h"
+#include "master/daemon.h"
+#include "master/demo.h"
+#include "master/notify.h"
+#include "master/reload.h"
+#include "master/slots.h"
+#include "master/supervise.h"
+#include "shared/clock.h"
+#include "shared/log.h"
+#include "shared/title.h"
+
+#define TICK_MS 1000
+
+struct master master;
+
+static struct event *signals[8];
+static struct event *tick, *lame, *watchdog;
+
+/* ---- the end ---- */
+
+void
+master_fail(enum master_exit status)
+{
+    if (master.state >= MASTER_RUNNING) {
+        return; /* what runs goes on */
+    }
+    master.exit_status = status;
+    supervise_kill_all();
+    event_base_loopbreak(master.base);
+}
+
+static void
+begin_drain(void)
+{
+    if (master.state >= MASTER_DRAINING) {
+        return;
+    }
+    master.state = MASTER_DRAINING;
+    supervise_retire_all(master.current.conf->drain_timeout);
+    master_on_children_changed();
+}
+
+static void
+on_lame_over(evutil_socket_t fd, short what, void *arg)
+{
+    begin_drain();
+}
+
+static void
+begin_stop(const char *cause)
+{
+    uint32_t ms = master.current.conf->lame_duck;
+    struct timeval wait = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+    log_info("akashd: %s: stopping: running streams have %u s", cause,
+             master.current.conf->drain_timeout / 1000);
+    master.state = MASTER_LAME;
+    shm_set(&master.shm.m->is_draining, 1);
+    notify_send(NOTIFY_STOPPING, "draining");
+    reload_shutdown();
+    if (ms == 0) {
+        begin_drain();
+    } else {
+        event_add(lame, &wait);
+    }
+}
+
+void
+master_stop(const char *cause)
+{
+    master.stop_signals++;
+    if (master.state < MASTER_RUNNING) {
+        master_fail(MASTER_EXIT_OK);
+    } else if (master.state == MASTER_RUNNING) {
+        begin_stop(cause);
+    } else if (master.state < MASTER_ENDING) {
+        log_info("akashd: %s again: stopping at once", cause);
+        master.state = MASTER_DRAINING;
+        supervise_retire_all(0);
+        master_on_children_changed();
+    }
+}
+
+/* ---- progress ---- */
+
+static void
+log_ready(void)
+{
+    const struct conf *conf = master.current.conf;
+    char where[512] = "";
+    size_t len = 0;
+    for (unsigned i = 0; i < conf->nlisteners; i++) {
+        for (unsigned a = 0; a < conf->listeners[i].naddrs && len < sizeof(where); a++) {
+            int n = snprintf(where + len, sizeof(where) - len, "%s%s", len > 0 ? ", " : "",
+                             conf->listeners[i].addr_texts[a]);
+            len += n > 0 ? (size_t)n : 0;
+        }
+    }
+    log_info("akashd: ready: %u worker%s, listening on %s", conf->workers,
+             conf->workers == 1 ? "" : "s", where);
+}
+
+static void
+become_ready(void)
+{
+    const char *pid_file = daemon_pid_file(master.options, master.current.conf);
+    master.state = MASTER_RUNNING;
+    sockets_keep(&master.sockets);
+    shm_set(&master.shm.m->gen, master.current.conf->gen);
+    shm_set(&master.shm.m->conf_hash, master.current.conf->hash);
+    shm_set(&master.shm.m->reload_ok, 1);
+    shm_set(&master.shm.m->reload_success_s, clock_wall_us() / 1000000);
+    if (pid_file && daemon_write_pid(pid_file) < 0) {
+        log_error("pid_file: %s: %s", pid_file, strerror(errno));
+    }
+    log_ready();
+    notify_send(NOTIFY_READY, "serving");
+    daemon_tell_parent(MASTER_EXIT_OK);
+}
+
+void
+master_on_children_changed(void)
+{
+    if (master.state == MASTER_STARTING && supervise_all_serve(master.current.conf->gen)) {
+        become_ready();
+    }
+    if (master.state == MASTER_RUNNING) {
+        reload_check();
+    }
+    if (master.state == MASTER_DRAINING && !supervise_has_workers()) {
+        master.state = MASTER_ENDING;
+        supervise_end_monitor();
+    }
+    if (master.state == MASTER_ENDING && !supervise_has_monitor()) {
+        event_base_loopbreak(master.base);
+    }
+}
+
+/* ---- start ---- */
+
+static void
+fail_start(const char *why)
+{
+    log_error("%s", why);
+    master_fail(MASTER_EXIT_START);
+}
+
+static int
+open_wakes(void)
+{
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        master.wakes[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (master.wakes[i] < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+open_segment(char *why, size_t size)
+{
+    if (shm_create(&master.shm) != 0 || open_wakes() != 0) {
+        snprintf(why, size, "segment: %s", strerror(errno));
+        return -1;
+    }
+    shm_set(&master.shm.m->started_us, clock_wall_us());
+    shm_set(&master.shm.m->pid, (uint64_t)getpid());
+    shm_keys_rotate(&master.shm, clock_wall_us() / 1000000);
+    return 0;
+}
+
+/* Everything between a good configuration and the first fork; each step names what it failed on. */
+static void
+start(void)
+{
+    char why[512];
+    struct conf *conf = master.current.conf;
+    if (identity_find(&master.identity, conf->user, conf->group, why, sizeof(why)) < 0 ||
+        open_segment(why, sizeof(why)) < 0 ||
+        slots_claim(&master.shm, conf, why, sizeof(why)) < 0 ||
+        sockets_prepare(&master.sockets, conf, conf->workers, why, sizeof(why)) < 0 ||
+        logs_open(&master.current.logs, conf, why, sizeof(why)) < 0 ||
+        control_open(conf, why, sizeof(why)) < 0 ||
+        generation_seal(&master.current, ++master.last_gen, why, sizeof(why)) < 0) {
+        fail_start(why);
+        return;
+    }
+    logs_use(&master.current.logs, conf);
+    master.state = MASTER_STARTING;
+    supervise_set_count(conf->workers);
+}
+
+static void
+on_loaded(struct generation *gen, const struct conf_errors *errors, void *arg)
+{
+    for (unsigned i = 0; i < errors->nwarnings; i++) {
+        log_warn("%s", errors->warnings[i]);
+    }
+    for (unsigned i = 0; i < errors->nerrors; i++) {
+        fprintf(stderr, "%s\n", errors->errors[i]);
+    }
+    if (!gen->conf) {
+        master_fail(MASTER_EXIT_CONFIG);
+        return;
+    }
+    master.current = *gen;
+    generation_init(gen);
+    start();
+}
+
+/* ---- the loop ---- */
+
+static void
+on_signal(evutil_socket_t number, short what, void *arg)
+{
+    switch (number) {
+    case SIGTERM: master_stop("SIGTERM"); break;
+    case SIGINT: master_stop("SIGINT"); break;
+    case SIGQUIT: master_stop("SIGQUIT"); break;
+    case SIGHUP: reload_request("SIGHUP", NULL); break;
+    case SIGCHLD: supervise_reap(); break;
+    case SIGUSR1:
+        logs_reopen(&master.current.logs);
+        logs_use(&master.current.logs, master.current.conf);
+        for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+            child_send_logs(&master.children[i], &master.current.logs);
+        }
+        log_info("akashd: SIGUSR1: log files reopened");
+        break;
+    default: log_warn("akashd: SIGUSR2: this version cannot replace its binary; nothing was done");
+    }
+}
+
+static void
+on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    uint64_t now = clock_mono_ms();
+    if (master.state == MASTER_LOADING) {
+        return;
+    }
+    shm_set(&master.shm.m->heartbeat_ms, now);
+    shm_keys_rotate(&master.shm, clock_wall_us() / 1000000);
+    supervise_tick(now);
+}
+
+static void
+on_watchdog(evutil_socket_t fd, short what, void *arg)
+{
+    if (supervise_is_healthy(clock_mono_ms())) {
+        notify_send(NOTIFY_WATCHDOG, NULL);
+    }
+}
+
+static struct event *
+every(uint64_t ms, event_callback_fn on_event)
+{
+    struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+    struct event *ev = event_new(master.base, -1, EV_PERSIST, on_event, NULL);
+    if (ev) {
+        event_add(ev, &tv);
+    }
+    return ev;
+}
+
+static int
+open_loop(void)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1, SIGUSR2};
+    struct event_config *config = event_config_new();
+    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+    master.base = event_base_new_with_config(config);
+    event_config_free(config);
+    if (!master.base) {
+        return -1;
+    }
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        signals[i] = evsignal_new(master.base, numbers[i], on_signal, NULL);
+        if (!signals[i] || event_add(signals[i], NULL) != 0) {
+            return -1;
+        }
+    }
+    tick = every(TICK_MS, on_tick);
+    lame = event_new(master.base, -1, 0, on_lame_over, NULL);
+    uint64_t watchdog_ms = notify_watchdog_ms();
+    watchdog = watchdog_ms ? every(watchdog_ms, on_watchdog) : NULL;
+    return tick && lame ? 0 : -1;
+}
+
+static void
+close_loop(void)
+{
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        if (signals[i]) {
+            event_free(signals[i]);
+        }
+    }
+    struct event *timers[] = {tick, lame, watchdog};
+    for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
+        if (timers[i]) {
+            event_free(timers[i]);
+        }
+    }
+}
+
+static void
+raise_open_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static void
+clean_up(void)
+{
+    const char *pid_file =
+        master.current.conf ? daemon_pid_file(master.options, master.current.conf) : NULL;
+    if (master.exit_status == MASTER_EXIT_OK && master.state == MASTER_ENDING) {
+        log_info("akashd: stopped: %llu streams were cut", (unsigned long long)master.cut);
+        if (pid_file) {
+            unlink(pid_file);
+        }
+    }
+    control_close();
+    demo_stop();
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        child_unlink(&master.children[i]);
+    }
+    sockets_close_all(&master.sockets);
+    generation_fini(&master.current);
+    close_loop();
+    notify_close();
+}
+
+static struct generation_origin
+origin_of_demo(void)
+{
+    char why[256];
+    struct generation_origin origin = {.path = "demo.json"};
+    if (identity_find(&master.identity, NULL, NULL, why, sizeof(why)) < 0) {
+        log_error("%s", why);
+        return origin;
+    }
+    origin.text = demo_start(master.base, &master.identity);
+    return origin;
+}
+
+enum master_exit
+master_run(struct master_options *options)
+{
+    master.options = options;
+    raise_open_files();
+    generation_init(&master.current);
+    children_init(master.children);
+    log_set_process("master");
+    notify_open();
+    if (open_loop() != 0) {
+        log_error("akashd: no event loop: %s", strerror(errno));
+        return MASTER_EXIT_START;
+    }
+    if (options->is_demo) {
+        options->origin = origin_of_demo();
+        if (!options->origin.text) {
+            log_error("demo: could not start: %s", strerror(errno));
+            return MASTER_EXIT_START;
+        }
+    }
+    title_set("akashd: master %s", options->origin.path);
+    load_start(&options->origin, master.base, on_loaded, NULL);
+    if (master.exit_status == MASTER_EXIT_OK) {
+        event_base_dispatch(master.base);
+    }
+    clean_up();
+    return master.exit_status;
+}

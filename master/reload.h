@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * reload.h - a new configuration for live processes, as a transaction: prepare, then commit or
+ * abort.
+ *
+ * One runs at a time. A request that comes meanwhile is remembered and run after it.
+ */
+#ifndef MASTER_RELOAD_H
+#define MASTER_RELOAD_H
+
+#include <stdbool.h>
+
+#include "master/children.h"
+#include "shared/list.h"
+#include "shared/slice.h"
+
+/* Somebody who wants the verdict. */
+struct reload_waiter {
+    struct list link; /* initialised by reload_request; may be removed at any time */
+    /* why is "" when it succeeded. Called once, from the loop. */
+    void (*done)(struct reload_waiter *waiter, bool is_ok, const char *why);
+};
+
+/* cause is for the log: "SIGHUP". waiter may be NULL. */
+void
+reload_request(const char *cause, struct reload_waiter *waiter);
+
+/* Between the first message of prepare and its end. */
+bool
+reload_is_preparing(void);
+bool
+reload_is_running(void);
+
+/* A child that serves refused. */
+void
+reload_on_refused(const struct child *child, struct slice why);
+void
+reload_on_death(const struct child *child);
+/* Look again whether everybody has answered. */
+void
+reload_check(void);
+/* Abort what runs and refuse what waits: the server stops. */
+void
+reload_shutdown(void);
+
+/* The keys that cannot change in place: NULL, or the name of one that differs. */
+const char *
+reload_fixed_key(const struct conf *before, const struct conf *after);
+
+#endif

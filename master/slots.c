@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * slots.c - identities of a conf in the segment.
+ */
+#include "master/slots.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static int
+slot_claim(struct shm *shm, enum shm_kind kind, const char *id, const char *detail, unsigned *slot,
+           char *why, size_t why_size)
+{
+    bool is_changed = false; /* the health state names what it is about: nothing to do here */
+    int n = shm_slot_claim(shm, kind, id, detail, &is_changed);
+    if (n < 0) {
+        snprintf(why, why_size, "%s: the shared segment has no room for one more", id);
+        return -1;
+    }
+    *slot = (unsigned)n;
+    return 0;
+}
+
+static int
+slots_claim_upstream(struct shm *shm, struct conf_upstream *up, char *why, size_t why_size)
+{
+    char id[SHM_ID_MAX];
+    for (unsigned i = 0; i < up->npools; i++) {
+        struct conf_pool *pool = &up->pools[i];
+        if (slot_claim(shm, SHM_UPSTREAM, pool->id, "", &pool->slot, why, why_size) < 0) {
+            return -1;
+        }
+    }
+    up->slot = up->npools > 0 ? up->pools[0].slot : 0;
+    for (unsigned i = 0; i < up->nbackends; i++) {
+        struct conf_backend *b = &up->backends[i];
+        char text[ADDR_TEXT_MAX];
+        addr_format(&b->addr, text);
+        if ((size_t)snprintf(id, sizeof(id), "%s/%s", up->name, b->id) >= sizeof(id)) {
+            snprintf(why, why_size, "%s/%s: the name is too long", up->name, b->id);
+            return -1;
+        }
+        if (slot_claim(shm, SHM_BACKEND, id, text, &b->slot, why, why_size) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int
+slots_claim(struct shm *shm, struct conf *conf, char *why, size_t why_size)
+{
+    for (unsigned i = 0; i < conf->nlisteners; i++) {
+        struct conf_listener *l = &conf->listeners[i];
+        if (slot_claim(shm, SHM_LISTENER, l->name, "", &l->slot, why, why_size) < 0) {
+            return -1;
+        }
+    }
+    for (unsigned i = 0; i < conf->nupstreams; i++) {
+        if (slots_claim_upstream(shm, &conf->upstreams[i], why, why_size) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+void
+slots_sweep(struct shm *shm, const struct conf *conf, uint64_t gen)
+{
+    static bool listeners[SHM_LISTENERS], upstreams[SHM_UPSTREAMS], backends[SHM_BACKENDS];
+    memset(listeners, 0, sizeof(listeners));
+    memset(upstreams, 0, sizeof(upstreams));
+    memset(backends, 0, sizeof(backends));
+    for (unsigned i = 0; i < conf->nlisteners; i++) {
+        listeners[conf->listeners[i].slot] = true;
+    }
+    for (unsigned i = 0; i < conf->nupstreams; i++) {
+        const struct conf_upstream *up = &conf->upstreams[i];
+        for (unsigned p = 0; p < up->npools; p++) {
+            upstreams[up->pools[p].slot] = true;
+        }
+        for (unsigned b = 0; b < up->nbackends; b++) {
+            backends[up->backends[b].slot] = true;
+        }
+    }
+    shm_slot_sweep(shm, SHM_LISTENER, listeners, gen);
+    shm_slot_sweep(shm, SHM_UPSTREAM, upstreams, gen);
+    shm_slot_sweep(shm, SHM_BACKEND, backends, gen);
+}

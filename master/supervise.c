@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * supervise.c - keep the wanted children alive.
+ */
+#include "master/supervise.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "master/adopt.h"
+#include "master/demo.h"
+#include "master/master.h"
+#include "master/reload.h"
+#include "shared/clock.h"
+#include "shared/log.h"
+
+#define HEARTBEAT_OLD_MS 10000
+#define ABORT_GRACE_MS   1000
+#define RETIRE_GRACE_MS  10000
+#define FOLD_RETRY_MS    10
+
+/* ---- one child ---- */
+
+static struct child *
+supervise_worker(unsigned index)
+{
+    for (unsigned i = 0; i < SHM_ROWS; i++) {
+        struct child *child = &master.children[i];
+        if (child->is_wanted && child->index == index) {
+            return child;
+        }
+    }
+    return NULL;
+}
+
+static void
+respawn_after(struct child *child, uint32_t wait_ms)
+{
+    struct timeval wait = {.tv_sec = wait_ms / 1000, .tv_usec = (wait_ms % 1000) * 1000};
+    event_add(child->respawn, &wait);
+}
+
+static void
+respawn_cancel(struct child *child)
+{
+    if (child->respawn) {
+        event_del(child->respawn);
+    }
+}
+
+static bool
+child_fold(struct child *child)
+{
+    if (child->is_unfolded && shm_fold_row(&master.shm, child->row)) {
+        child->is_unfolded = false;
+    }
+    return !child->is_unfolded;
+}
+
+static void
+child_spawn(struct child *child)
+{
+    if (!child_fold(child)) {
+        /* Another worker is in the middle of a change of the same gauge. */
+        respawn_after(child, FOLD_RETRY_MS);
+        return;
+    }
+    if (reload_is_preparing()) {
+        /* This child would get the configuration that is about to be replaced. */
+        respawn_after(child, FOLD_RETRY_MS);
+        return;
+    }
+    if (child_start(child) < 0) {
+        uint32_t wait_ms = backoff_next(&child->backoff, false, 0);
+        log_error("%s: could not start: %s; next try in %u ms", child_name(child), strerror(errno),
+                  wait_ms);
+        if (child->pid == 0) {
+            respawn_after(child, wait_ms);
+        }
+    }
+}
+
+static void
+respawn_on_event(evutil_socket_t fd, short what, void *arg)
+{
+    struct child *child = arg;
+    (void)fd;
+    (void)what;
+    if (child->is_wanted && child->pid == 0) {
+        child_spawn(child);
+    } else if (!child_fold(child)) {
+        respawn_after(child, FOLD_RETRY_MS);
+    }
+}
+
+static void
+child_want(struct child *child, unsigned index)
+{
+    if (!child->respawn) {
+        child->respawn = event_new(master.base, -1, 0, respawn_on_event, child);
+    }
+    child->is_wanted = true;
+    child->index = index;
+    child->backoff.early_deaths = 0;
+    child_spawn(child);
+}
+
+static void
+child_retire(struct child *child, uint32_t timeout_ms, bool is_shutdown)
+{
+    child->is_wanted = false;
+    respawn_cancel(child);
+    if (child->pid == 0) {
+        return;
+    }
+    if (child->retired_ms == 0) {
+        child->retired_ms = clock_mono_ms();
+    }
+    child->kill_ms = clock_mono_ms() + timeout_ms + RETIRE_GRACE_MS;
+    child_set_state(child, SHM_CHILD_RETIRING);
+    child_send(child, CHANNEL_RETIRE, is_shutdown, timeout_ms);
+}
+
+/* ---- the count ---- */
+
+/* The worker that retires for the shortest time: the one to call back, or the one that retires for
+ * the longest: the one to end when no row is free. */
+static struct child *
+supervise_retiring(int index, bool youngest)
+{
+    struct child *best = NULL;
+    for (unsigned i = 0; i < SHM_ROWS; i++) {
+        struct child *child = &master.children[i];
+        if (child->state != SHM_CHILD_RETIRING || !child->is_linked ||
+            (index >= 0 && child->index != (unsigned)index)) {
+            continue;
+        }
+        if (!best || (youngest ? child->retired_ms > best->retired_ms
+                               : child->retired_ms < best->retired_ms)) {
+            best = child;
+        }
+    }
+    return best;
+}
+
+static bool
+row_is_free(const struct child *child)
+{
+    return child->pid == 0 && !child->is_wanted && !child->is_unfolded;
+}
+
+/* The row of its own index if free, so that a worker that comes back goes on counting there. */
+static struct child *
+supervise_free_row(unsigned index)
+{
+    if (row_is_free(&master.children[index])) {
+        return &master.children[index];
+    }
+    for (unsigned i = SHM_ROWS; i-- > 0;) {
+        if (row_is_free(&master.children[i])) {
+            return &master.children[i];
+        }
+    }
+    return NULL;
+}
+
+static void
+supervise_revive(struct child *child)
+{
+    log_info("%s: revived", child_name(child));
+    child->is_wanted = true;
+    child->is_reviving = true;
+    child->retired_ms = 0;
+    child->kill_ms = 0;
+    child_set_state(child, SHM_CHILD_STARTING);
+    child->started_ms = clock_mono_ms();
+    child_prepare(child, &master.current, false);
+}
+
+static void
+supervise_add_worker(unsigned index)
+{
+    struct child *child = supervise_retiring((int)index, true);
+    if (child) {
+        supervise_revive(child);
+        return;
+    }
+    child = supervise_free_row(index);
+    if (!child) {
+        child = supervise_retiring(-1, false);
+        if (!child) {
+            log_error("worker %u: no row is free for it", index);
+            return;
+        }
+        log_warn("%s: ended before its time: its row is needed", child_name(child));
+        child_kill(child, SIGKILL);
+        child->is_wanted = true; /* its end makes room for the new one */
+        child->index = index;
+        return;
+    }
+    child_want(child, index);
+}
+
+void
+supervise_set_count(unsigned count)
+{
+    master.count = count;
+    for (unsigned i = 0; i < SHM_ROWS; i++) {
+        struct child *child = &master.children[i];
+        if (child->is_wanted && child->index >= count) {
+            child_retire(child, master.current.conf->retire_timeout, false);
+        }
+    }
+    for (unsigned index = 0; index < count; index++) {
+        if (!supervise_worker(index)) {
+            supervise_add_worker(index);
+        }
+    }
+    struct child *monitor = &master.children[CHILDREN_MONITOR];
+    if (!monitor->is_wanted) {
+        child_want(monitor, 0);
+    }
+}
+
+/* ---- what children say ---- */
+
+static void
+child_commit(struct child *child)
+{
+    char why[256];
+    enum socket_use use = child_is_monitor(child) ? SOCKET_OF_MONITOR : SOCKET_OF_WORKER;
+    if (sockets_listen(&master.sockets, use, child->index, why, sizeof(why)) < 0) {
+        log_error("%s", why);
+        master_fail(MASTER_EXIT_START);
+    }
+    if (child->is_reviving) {
+        child_send(child, CHANNEL_REVIVE, child->gen, 0);
+        child->is_reviving = false;
+    }
+    child_send(child, CHANNEL_COMMIT, child->gen, 0);
+}
+
+static void
+supervise_on_ready(struct child *child)
+{
+    child->is_ready = true;
+    if (child->state == SHM_CHILD_STARTING) {
+        child_commit(child);
+    }
+}
+
+static void
+supervise_on_refused(struct child *child, struct slice why)
+{
+    if (child->state != SHM_CHILD_STARTING) {
+        reload_on_refused(child, why);
+        return;
+    }
+    log_error("%s: refused the configuration: %.*s", child_name(child), SLICE_ARG(why));
+    master_fail(MASTER_EXIT_CONFIG);
+    child_kill(child, SIGKILL);
+}
+
+static void
+supervise_on_committed(struct child *child)
+{
+    child->is_committed = true;
+    if (child->state == SHM_CHILD_STARTING) {
+        child->serving_ms = clock_mono_ms();
+        child_set_state(child, SHM_CHILD_SERVING);
+        adopt_settle();
+    }
+}
+
+void
+supervise_on_message(struct child *child, const struct channel_msg *msg)
+{
+    if (msg->type == CHANNEL_DRAINED) {
+        if (msg->number > 0) {
+            log_warn("%s: cut %llu streams that had not ended in time", child_name(child),
+                     (unsigned long long)msg->number);
+        }
+        master.cut += msg->number;
+        return;
+    }
+    if (msg->gen != child->gen || child->state == SHM_CHILD_RETIRING) {
+        return; /* an answer to something older */
+    }
+    switch (msg->type) {
+    case CHANNEL_READY: supervise_on_ready(child); break;
+    case CHANNEL_REFUSED: supervise_on_refused(child, msg->text); break;
+    case CHANNEL_COMMITTED: supervise_on_committed(child); break;
+    default: log_warn("%s: sent a message of no known kind", child_name(child)); return;
+    }
+    master_on_children_changed();
+}
+
+/* ---- deaths ---- */
+
+static void
+describe_status(int status, char *buf, size_t size)
+{
+    if (WIFSIGNALED(status)) {
+        snprintf(buf, size, "signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    } else {
+        snprintf(buf, size, "exit status %d", WEXITSTATUS(status));
+    }
+}
+
+/* It shall live: again, at once or after a while. */
+static void
+supervise_replace(struct child *child, const char *how, bool has_served, uint64_t served_ms)
+{
+    uint32_t wait_ms = backoff_next(&child->backoff, has_served, served_ms);
+    if (!child_is_monitor(child)) {
+        shm_count(&master.shm.m->worker_restarts, 1);
+    }
+    if (wait_ms == 0) {
+        log_error("%s: died: %s, respawned", child_name(child), how);
+        child_spawn(child);
+        return;
+    }
+    log_error("%s: died: %s, respawned in %u ms", child_name(child), how, wait_ms);
+    respawn_after(child, wait_ms);
+    adopt_settle();
+}
+
+static void
+supervise_on_exit(struct child *child, int status)
+{
+    char how[64];
+    describe_status(status, how, sizeof(how));
+    bool was_retiring = child->state == SHM_CHILD_RETIRING;
+    bool has_served = child->serving_ms != 0;
+    uint64_t served_ms = has_served ? clock_mono_ms() - child->serving_ms : 0;
+    child_unlink(child);
+    child->pid = 0;
+    child->is_unfolded = !child_is_monitor(child);
+    child_set_state(child, SHM_CHILD_NONE);
+    adopt_forget(child);
+    child_fold(child);
+    if (master.state <= MASTER_STARTING) {
+        log_error("%s: died before it was ready: %s", child_name(child), how);
+        master_fail(MASTER_EXIT_START);
+    } else if (child->is_wanted && was_retiring) {
+        child_want(child, child->index);
+    } else if (child->is_wanted) {
+        supervise_replace(child, how, has_served, served_ms);
+    } else if (status != 0) {
+        log_warn("%s: ended: %s", child_name(child), how);
+    } else {
+        log_info("%s: ended", child_name(child));
+    }
+    if (child->is_unfolded && child->pid == 0) {
+        respawn_after(child, FOLD_RETRY_MS);
+    }
+    adopt_settle();
+    reload_on_death(child);
+    master_on_children_changed();
+}
+
+/* What a dying child had sent stands in its channel: how many streams it cut. */
+static void
+supervise_read_last(struct child *child)
+{
+    struct channel_msg msg;
+    while (child->is_linked && channel_recv(&child->channel, &msg) > 0) {
+        if (msg.type == CHANNEL_DRAINED || msg.type == CHANNEL_REFUSED) {
+            supervise_on_message(child, &msg);
+        }
+    }
+}
+
+void
+supervise_reap(void)
+{
+    pid_t pid;
+    int status;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+            if (master.children[i].pid == pid) {
+                supervise_read_last(&master.children[i]);
+                supervise_on_exit(&master.children[i], status);
+            }
+        }
+        demo_on_exit(pid, status);
+    }
+}
+
+/* ---- heartbeats ---- */
+
+/* The age of the last sign of life. What a child wrote is only compared. */
+static uint64_t
+heartbeat_age(const struct child *child, uint64_t now_ms)
+{
+    uint64_t beat = child_is_monitor(child) ? shm_get(&master.shm.h->heartbeat_ms)
+                                            : shm_get(&master.shm.rows[child->row]->heartbeat_ms);
+    if (beat < child->started_ms) {
+        beat = child->started_ms; /* its predecessor's */
+    }
+    return beat < now_ms ? now_ms - beat : 0;
+}
+
+static void
+supervise_check(struct child *child, uint64_t now_ms)
+{
+    if (child->kill_ms != 0 && now_ms >= child->kill_ms) {
+        child->kill_ms = now_ms + ABORT_GRACE_MS;
+        child_kill(child, SIGKILL);
+        return;
+    }
+    bool is_late = child->state == SHM_CHILD_STARTING &&
+                   now_ms - child->started_ms > HEARTBEAT_OLD_MS;
+    if (heartbeat_age(child, now_ms) <= HEARTBEAT_OLD_MS && !is_late) {
+        if (!child->is_linked && child->kill_ms == 0) {
+            child->kill_ms = now_ms + ABORT_GRACE_MS; /* it should have gone with its channel */
+        }
+        return;
+    }
+    if (child->kill_ms == 0 || child->state == SHM_CHILD_RETIRING) {
+        log_error("%s: stuck: no sign of life for %d s, aborted", child_name(child),
+                  HEARTBEAT_OLD_MS / 1000);
+        child->kill_ms = now_ms + ABORT_GRACE_MS;
+        child_kill(child, SIGABRT);
+    }
+}
+
+void
+supervise_tick(uint64_t now_ms)
+{
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        if (master.children[i].pid != 0) {
+            supervise_check(&master.children[i], now_ms);
+        }
+    }
+}
+
+bool
+supervise_is_healthy(uint64_t now_ms)
+{
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        const struct child *child = &master.children[i];
+        if (child->pid != 0 && heartbeat_age(child, now_ms) > HEARTBEAT_OLD_MS) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool
+supervise_all_serve(uint64_t gen)
+{
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        const struct child *child = &master.children[i];
+        if (child->is_wanted && (child->state != SHM_CHILD_SERVING || child->gen != gen ||
+                                 !child->is_committed)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool
+supervise_is_starting(void)
+{
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        if (master.children[i].state == SHM_CHILD_STARTING) {
+            return true;
+        }
+    }
+    return false;
+}
+
+unsigned
+supervise_serving_workers(void)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < SHM_ROWS; i++) {
+        count += master.children[i].state == SHM_CHILD_SERVING;
+    }
+    return count;
+}
+
+/* ---- the end ---- */
+
+void
+supervise_retire_all(uint32_t timeout_ms)
+{
+    for (unsigned i = 0; i < SHM_ROWS; i++) {
+        child_retire(&master.children[i], timeout_ms, true);
+    }
+    struct child *monitor = &master.children[CHILDREN_MONITOR];
+    monitor->is_wanted = false;
+    respawn_cancel(monitor);
+}
+
+bool
+supervise_has_workers(void)
+{
+    for (unsigned i = 0; i < SHM_ROWS; i++) {
+        if (master.children[i].pid != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool
+supervise_has_monitor(void)
+{
+    return master.children[CHILDREN_MONITOR].pid != 0;
+}
+
+void
+supervise_end_monitor(void)
+{
+    child_retire(&master.children[CHILDREN_MONITOR], 0, true);
+    master.children[CHILDREN_MONITOR].kill_ms = clock_mono_ms() + ABORT_GRACE_MS;
+}
+
+void
+supervise_kill_all(void)
+{
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        child_kill(&master.children[i], SIGKILL);
+    }
+}
