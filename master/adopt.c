@@ -29,7 +29,7 @@ adopt_survivor(unsigned index)
     unsigned count = 0;
     for (unsigned i = 0; i < SHM_ROWS; i++) {
         struct child *child = &master.children[i];
-        if (child->is_wanted && child->state == SHM_CHILD_SERVING && !child->is_reviving) {
+        if (child->is_wanted && child->state == SHM_CHILD_SERVING) {
             serving[count++] = child;
         }
     }

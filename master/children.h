@@ -37,7 +37,7 @@ struct child {
     uint64_t gen;      /* of the last PREPARE */
     bool is_ready;     /* answered READY to it */
     bool is_committed; /* answered COMMITTED */
-    bool is_reviving;  /* was retiring; REVIVE goes before its COMMIT */
+    bool is_reviving;  /* was retiring, and has not committed since */
 
     uint64_t started_ms, serving_ms, retired_ms; /* monotonic; 0: not yet */
     uint64_t kill_ms;                            /* 0: none; then KILL */

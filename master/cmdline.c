@@ -130,7 +130,12 @@ cmdline_parse(int argc, char **argv, struct cmdline *out, char *why, size_t why_
             return -1;
         }
         if (cmdline_take(out, option) < 0) {
-            snprintf(why, why_size, "unknown option: %s", argv[optind - 1]);
+            /* In a cluster optind stays at it: only optopt says which letter. */
+            if (optopt > 0 && optopt < 128) {
+                snprintf(why, why_size, "unknown option: -%c", optopt);
+            } else {
+                snprintf(why, why_size, "unknown option: %s", argv[optind - 1]);
+            }
             return -1;
         }
     }

@@ -119,6 +119,8 @@ client_serve(struct control_client *client, struct slice line)
         client->is_waiting = true;
         client->waiter.done = on_reloaded;
         event_del(client->deadline);
+        /* One that has shut its sending side down still wants the verdict. */
+        bufferevent_disable(client->bev, EV_READ);
         reload_request("akashctl", &client->waiter);
         break;
     case CONTROL_STATUS: client_answer(client, status_reply()); break;

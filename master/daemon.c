@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static int parent = -1; /* where the waiting parent reads */
@@ -45,8 +46,15 @@ daemon_begin(void)
     return setsid() < 0 ? -1 : 0;
 }
 
-/* Standard error stays: it is the log's default target, and whoever started us may have led it
- * somewhere. */
+/* Standard error stays when it is the log's target: whoever started us may have led it somewhere.
+ * Else it would only keep a terminal or a pipe from its end. */
+static bool
+needs_stderr(void)
+{
+    const struct conf *conf = master.current.conf;
+    return !conf || strcmp(conf->log.target, "stderr") == 0;
+}
+
 void
 daemon_tell_parent(enum master_exit status)
 {
@@ -58,6 +66,9 @@ daemon_tell_parent(enum master_exit status)
     if (null >= 0) {
         dup2(null, STDIN_FILENO);
         dup2(null, STDOUT_FILENO);
+        if (!needs_stderr()) {
+            dup2(null, STDERR_FILENO);
+        }
         close(null);
     }
     while (write(parent, &byte, 1) < 0 && errno == EINTR) {

@@ -185,8 +185,8 @@ origin_read(const struct generation_origin *origin, struct generation *gen,
 {
     struct slice text = slice_from_str(origin->text);
     char why[512] = "";
-    if (!origin->text && gen->source->read_file(gen->source, origin->path, &text, why,
-                                                sizeof(why)) < 0) {
+    if (!origin->text &&
+        gen->source->read_file(gen->source, origin->path, &text, why, sizeof(why)) < 0) {
         errors_add(errors, "%s: %s", origin->path, why);
         return -1;
     }
@@ -269,8 +269,7 @@ load_ask_names(struct load *load)
         identity_find(&load->id, conf->user, conf->group, why, sizeof(why)) < 0) {
         return false; /* a user that does not exist is told by whoever takes the conf */
     }
-    load->resolver =
-        resolver_start(load->base, &load->id, &load->names, load_on_resolved, load);
+    load->resolver = resolver_start(load->base, &load->id, &load->names, load_on_resolved, load);
     return load->resolver != NULL;
 }
 

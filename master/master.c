@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "master/adopt.h"
@@ -25,12 +27,14 @@
 #include "shared/log.h"
 #include "shared/title.h"
 
-#define TICK_MS 1000
+#define TICK_MS      1000
+#define LAST_KILL_MS 1000 /* from the second signal to stop to KILL */
 
 struct master master;
 
 static struct event *signals[8];
-static struct event *tick, *lame, *watchdog;
+static struct event *tick, *lame, *watchdog, *last_kill;
+static struct load *load; /* of the first configuration */
 
 /* ---- the end ---- */
 
@@ -63,6 +67,23 @@ on_lame_over(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
+on_last_kill(evutil_socket_t fd, short what, void *arg)
+{
+    supervise_kill_all();
+}
+
+static void
+stop_at_once(const char *cause)
+{
+    struct timeval wait = {.tv_sec = LAST_KILL_MS / 1000};
+    log_info("akashd: %s again: stopping at once", cause);
+    master.state = MASTER_DRAINING;
+    event_add(last_kill, &wait);
+    supervise_retire_all(0);
+    master_on_children_changed();
+}
+
+static void
 begin_stop(const char *cause)
 {
     uint32_t ms = master.current.conf->lame_duck;
@@ -89,10 +110,7 @@ master_stop(const char *cause)
     } else if (master.state == MASTER_RUNNING) {
         begin_stop(cause);
     } else if (master.state < MASTER_ENDING) {
-        log_info("akashd: %s again: stopping at once", cause);
-        master.state = MASTER_DRAINING;
-        supervise_retire_all(0);
-        master_on_children_changed();
+        stop_at_once(cause);
     }
 }
 
@@ -209,6 +227,7 @@ start(void)
 static void
 on_loaded(struct generation *gen, const struct conf_errors *errors, void *arg)
 {
+    load = NULL;
     for (unsigned i = 0; i < errors->nwarnings; i++) {
         log_warn("%s", errors->warnings[i]);
     }
@@ -227,6 +246,19 @@ on_loaded(struct generation *gen, const struct conf_errors *errors, void *arg)
 /* ---- the loop ---- */
 
 static void
+reopen_logs(void)
+{
+    if (!master.current.conf) {
+        return; /* none is open yet */
+    }
+    logs_reopen(&master.current.logs);
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        child_send_logs(&master.children[i], &master.current.logs);
+    }
+    log_info("akashd: SIGUSR1: log files reopened");
+}
+
+static void
 on_signal(evutil_socket_t number, short what, void *arg)
 {
     switch (number) {
@@ -235,14 +267,7 @@ on_signal(evutil_socket_t number, short what, void *arg)
     case SIGQUIT: master_stop("SIGQUIT"); break;
     case SIGHUP: reload_request("SIGHUP", NULL); break;
     case SIGCHLD: supervise_reap(); break;
-    case SIGUSR1:
-        logs_reopen(&master.current.logs);
-        logs_use(&master.current.logs, master.current.conf);
-        for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
-            child_send_logs(&master.children[i], &master.current.logs);
-        }
-        log_info("akashd: SIGUSR1: log files reopened");
-        break;
+    case SIGUSR1: reopen_logs(); break;
     default: log_warn("akashd: SIGUSR2: this version cannot replace its binary; nothing was done");
     }
 }
@@ -283,6 +308,7 @@ open_loop(void)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1, SIGUSR2};
     struct event_config *config = event_config_new();
+    signal(SIGPIPE, SIG_IGN); /* of a client of the control socket that has gone */
     event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
     master.base = event_base_new_with_config(config);
     event_config_free(config);
@@ -297,9 +323,10 @@ open_loop(void)
     }
     tick = every(TICK_MS, on_tick);
     lame = event_new(master.base, -1, 0, on_lame_over, NULL);
+    last_kill = event_new(master.base, -1, 0, on_last_kill, NULL);
     uint64_t watchdog_ms = notify_watchdog_ms();
     watchdog = watchdog_ms ? every(watchdog_ms, on_watchdog) : NULL;
-    return tick && lame ? 0 : -1;
+    return tick && lame && last_kill ? 0 : -1;
 }
 
 static void
@@ -310,7 +337,7 @@ close_loop(void)
             event_free(signals[i]);
         }
     }
-    struct event *timers[] = {tick, lame, watchdog};
+    struct event *timers[] = {tick, lame, watchdog, last_kill};
     for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
         if (timers[i]) {
             event_free(timers[i]);
@@ -328,6 +355,23 @@ raise_open_files(void)
     }
 }
 
+/* Nobody is left behind, and no port is held, when the master has gone. */
+static void
+close_children(void)
+{
+    supervise_kill_all();
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        struct child *child = &master.children[i];
+        child_unlink(child);
+        if (child->pid > 0) {
+            waitpid(child->pid, NULL, 0);
+        }
+        if (child->respawn) {
+            event_free(child->respawn);
+        }
+    }
+}
+
 static void
 clean_up(void)
 {
@@ -339,14 +383,16 @@ clean_up(void)
             unlink(pid_file);
         }
     }
+    if (load) {
+        load_cancel(load);
+    }
     control_close();
     demo_stop();
-    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
-        child_unlink(&master.children[i]);
-    }
+    close_children();
     sockets_close_all(&master.sockets);
     generation_fini(&master.current);
     close_loop();
+    event_base_free(master.base);
     notify_close();
 }
 
@@ -384,7 +430,11 @@ master_run(struct master_options *options)
         }
     }
     title_set("akashd: master %s", options->origin.path);
-    load_start(&options->origin, master.base, on_loaded, NULL);
+    umask(022);
+    struct load *begun = load_start(&options->origin, master.base, on_loaded, NULL);
+    if (begun) {
+        load = begun; /* else on_loaded has been called already */
+    }
     if (master.exit_status == MASTER_EXIT_OK) {
         event_base_dispatch(master.base);
     }

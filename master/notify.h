@@ -12,13 +12,19 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum notify_event { NOTIFY_READY, NOTIFY_RELOADING, NOTIFY_STOPPING, NOTIFY_STATUS, NOTIFY_WATCHDOG };
+enum notify_event {
+    NOTIFY_READY,
+    NOTIFY_RELOADING,
+    NOTIFY_STOPPING,
+    NOTIFY_STATUS,
+    NOTIFY_WATCHDOG
+};
 
 struct notify_message {
     enum notify_event event;
-    const char *status;   /* NULL: none */
-    uint64_t mono_us;     /* RELOADING */
-    pid_t main_pid;       /* READY */
+    const char *status; /* NULL: none */
+    uint64_t mono_us;   /* RELOADING */
+    pid_t main_pid;     /* READY */
 };
 
 /* The datagram for an event; returns its length, at most size - 1; a newline in the status becomes

@@ -296,8 +296,8 @@ reload_on_timeout(evutil_socket_t fd, short what, void *arg)
         for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
             if (reload.takes_part[i] && !master.children[i].is_ready) {
                 char why[128];
-                snprintf(why, sizeof(why), "%s: no answer in %d s",
-                         child_name(&master.children[i]), RELOAD_WAIT_S);
+                snprintf(why, sizeof(why), "%s: no answer in %d s", child_name(&master.children[i]),
+                         RELOAD_WAIT_S);
                 reload_abort(why);
                 return;
             }

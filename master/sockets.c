@@ -252,10 +252,8 @@ sockets_add_metrics(struct sockets *set, const struct conf *conf, char *why, siz
         return 0;
     }
     addr_format(&conf->metrics, text);
-    struct wanted w = {.text = text,
-                       .addr = &conf->metrics,
-                       .use = SOCKET_OF_MONITOR,
-                       .backlog = METRICS_BACKLOG};
+    struct wanted w = {
+        .text = text, .addr = &conf->metrics, .use = SOCKET_OF_MONITOR, .backlog = METRICS_BACKLOG};
     if (sockets_add(set, &w, why, why_size) == 0) {
         return 0;
     }

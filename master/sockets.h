@@ -29,11 +29,11 @@ struct listen_socket {
     enum socket_use use;
     unsigned index;
     int fd;
-    int backlog;         /* wanted */
-    int backlog_now;     /* 0: does not listen yet */
-    bool is_new;         /* made by the reload that is being prepared */
-    int adopter;         /* row of the worker that accepts in the place of the missing one; -1 */
-    struct addr bound;   /* what was bound, to remove a Unix socket's file */
+    int backlog;       /* wanted */
+    int backlog_now;   /* 0: does not listen yet */
+    bool is_new;       /* made by the reload that is being prepared */
+    int adopter;       /* row of the worker that accepts in the place of the missing one; -1 */
+    struct addr bound; /* what was bound, to remove a Unix socket's file */
 };
 
 struct sockets {

@@ -76,8 +76,7 @@ spawn_tie_to(pid_t master_pid)
     return 0;
 }
 
-static void __attribute__((noreturn))
-spawn_enter(const struct spawn_plan *plan, pid_t master_pid)
+static void __attribute__((noreturn)) spawn_enter(const struct spawn_plan *plan, pid_t master_pid)
 {
     /* A plain free would remove the parent's registrations from the shared epoll set. */
     event_reinit(plan->base);

@@ -177,6 +177,7 @@ supervise_revive(struct child *child)
     child->kill_ms = 0;
     child_set_state(child, SHM_CHILD_STARTING);
     child->started_ms = clock_mono_ms();
+    child_send(child, CHANNEL_REVIVE, 0, 0);
     child_prepare(child, &master.current, false);
 }
 
@@ -236,10 +237,6 @@ child_commit(struct child *child)
         log_error("%s", why);
         master_fail(MASTER_EXIT_START);
     }
-    if (child->is_reviving) {
-        child_send(child, CHANNEL_REVIVE, child->gen, 0);
-        child->is_reviving = false;
-    }
     child_send(child, CHANNEL_COMMIT, child->gen, 0);
 }
 
@@ -270,6 +267,7 @@ supervise_on_committed(struct child *child)
     child->is_committed = true;
     if (child->state == SHM_CHILD_STARTING) {
         child->serving_ms = clock_mono_ms();
+        child->is_reviving = false;
         child_set_state(child, SHM_CHILD_SERVING);
         adopt_settle();
     }
@@ -333,7 +331,8 @@ supervise_on_exit(struct child *child, int status)
 {
     char how[64];
     describe_status(status, how, sizeof(how));
-    bool was_retiring = child->state == SHM_CHILD_RETIRING;
+    /* One that is called back may have ended by itself before it heard of it. */
+    bool was_retiring = child->state == SHM_CHILD_RETIRING || (child->is_reviving && status == 0);
     bool has_served = child->serving_ms != 0;
     uint64_t served_ms = has_served ? clock_mono_ms() - child->serving_ms : 0;
     child_unlink(child);
@@ -412,8 +411,8 @@ supervise_check(struct child *child, uint64_t now_ms)
         child_kill(child, SIGKILL);
         return;
     }
-    bool is_late = child->state == SHM_CHILD_STARTING &&
-                   now_ms - child->started_ms > HEARTBEAT_OLD_MS;
+    bool is_late =
+        child->state == SHM_CHILD_STARTING && now_ms - child->started_ms > HEARTBEAT_OLD_MS;
     if (heartbeat_age(child, now_ms) <= HEARTBEAT_OLD_MS && !is_late) {
         if (!child->is_linked && child->kill_ms == 0) {
             child->kill_ms = now_ms + ABORT_GRACE_MS; /* it should have gone with its channel */
@@ -455,8 +454,8 @@ supervise_all_serve(uint64_t gen)
 {
     for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
         const struct child *child = &master.children[i];
-        if (child->is_wanted && (child->state != SHM_CHILD_SERVING || child->gen != gen ||
-                                 !child->is_committed)) {
+        if (child->is_wanted &&
+            (child->state != SHM_CHILD_SERVING || child->gen != gen || !child->is_committed)) {
             return false;
         }
     }

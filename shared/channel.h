@@ -33,8 +33,8 @@ enum channel_type {
     CHANNEL_DISOWN, /* text: address, number: index: accept until EAGAIN once more, then close that
                        adopted socket */
     CHANNEL_RETIRE, /* number: milliseconds; gen: 1 at shutdown. Stop accepting, finish, exit */
-    CHANNEL_REVIVE, /* a retiring worker serves again; its sockets come anew before this, as SOCKET
-                     */
+    CHANNEL_REVIVE, /* a retiring worker serves again: its sockets and the configuration in force
+                       follow, as to a new one */
     CHANNEL_RETRY,  /* monitor: render again, probe now (unused by workers) */
     /* child -> master */
     CHANNEL_READY,     /* gen */
