@@ -17,9 +17,9 @@
 #include "shared/log.h"
 #include "worker/worker.h"
 
-#define GATHER_MAX        48
-#define GATHER_COPY_BYTES 2048
-#define FREE_LIST_MAX     1024
+#define GATHER_MAX          48
+#define GATHER_COPY_BYTES   2048
+#define FREE_LIST_MAX       1024
 #define SCRATCH_WORTH_BYTES 16384 /* less room is not worth a read */
 
 /* The output of one connection on its way to writev(). */
@@ -35,6 +35,7 @@ static struct {
 static size_t scratch_used;
 
 static struct list closed_conns = LIST_INIT(closed_conns);
+static struct list unverified_conns = LIST_INIT(unverified_conns);
 
 /* Freed protocol objects of each kind, linked through their first word. */
 static struct {
@@ -214,6 +215,9 @@ conn_reset(struct conn *c)
     if (!c->is_open) {
         return;
     }
+    if (!c->is_broken) {
+        conn_flush(c); /* what came before the cut may be read */
+    }
     struct linger none = {.l_onoff = 1, .l_linger = 0};
     setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
     close_now(c);
@@ -377,6 +381,28 @@ conn_run_later(struct conn *c)
     c->is_runnable = true;
     list_del(&c->link);
     list_add_tail(&worker.runnable, &c->link);
+}
+
+void
+conn_verify_later(struct conn *c)
+{
+    if (c->is_open && !c->is_readable && !c->is_eof && list_is_empty(&c->link)) {
+        list_add_tail(&unverified_conns, &c->link);
+    }
+}
+
+void
+conn_verify_all(void)
+{
+    struct list all = LIST_INIT(all);
+    list_splice_tail(&all, &unverified_conns);
+    while (!list_is_empty(&all)) {
+        struct conn *c = list_first(&all, struct conn, link);
+        list_del(&c->link);
+        c->is_readable = true;
+        c->on_event(c, CONN_READABLE);
+        conn_flush_any();
+    }
 }
 
 /* The timer goes off at the earlier of the two deadlines. */

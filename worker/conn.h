@@ -131,6 +131,15 @@ conn_shutdown(struct conn *c);
 void
 conn_run_later(struct conn *c);
 
+/* More is expected from the peer. A reset that came together with data is not told by any event
+ * (libevent reports errors as readable and writable, nothing else), so look again within
+ * WORKER_VERIFY_MS. */
+void
+conn_verify_later(struct conn *c);
+/* Look at those that asked. */
+void
+conn_verify_all(void);
+
 /* Deadlines, monotonic ms; 0: none. */
 void
 conn_set_read_due(struct conn *c, uint64_t due_ms);

@@ -36,16 +36,20 @@ write_hex(uint64_t value, char *out)
     }
 }
 
+struct slice
+forward_new_id(char *out)
+{
+    write_hex(next_random(), out);
+    write_hex(next_random(), out + 16);
+    return slice_of(out, STREAM_ID_LEN);
+}
+
 void
 forward_make_id(struct stream *s)
 {
-    if (s->request_id.len > 0) {
-        return;
+    if (s->request_id.len == 0) {
+        s->request_id = forward_new_id(s->id);
     }
-    write_hex(next_random(), s->id);
-    write_hex(next_random(), s->id + 16);
-    s->id[STREAM_ID_LEN] = '\0';
-    s->request_id = slice_of(s->id, STREAM_ID_LEN);
 }
 
 static void

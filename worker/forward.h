@@ -18,6 +18,10 @@ forward_request(struct stream *s);
 bool
 forward_response(struct http_msg *m);
 
+/* A request id of our own: STREAM_ID_LEN bytes into out. */
+struct slice
+forward_new_id(char *out);
+
 /* Give s a request id of our own, if it has none. */
 void
 forward_make_id(struct stream *s);

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "worker/forward.h"
 #include "worker/http1_client_private.h"
 #include "worker/reply.h"
 
@@ -139,7 +140,8 @@ client_on_event(struct conn *c, unsigned what)
     if (what & CONN_WRITABLE) {
         on_writable(hc);
     }
-    if (c->is_open && hc->state == CLIENT_WAIT && c->has_hup && has_been_reset(c)) {
+    if (c->is_open && hc->stream && c->is_readable && !http1_client_wants_bytes(hc) &&
+        has_been_reset(c)) {
         c->is_broken = true;
         http1_client_on_end(hc);
         return;
@@ -170,11 +172,11 @@ void
 http1_client_refuse(struct conn *c, struct listener *l, enum reason why)
 {
     struct http1_client *hc = (struct http1_client *)c;
-    char answer[REPLY_MAX];
+    char answer[REPLY_MAX], id[STREAM_ID_LEN];
     hc->listener = l;
     c->on_event = client_on_event;
     c->send_timeout_ms = LINGER_MS;
-    conn_put_copy(c, answer, reply_write(answer, NULL, why, true, false));
+    conn_put_copy(c, answer, reply_write(answer, forward_new_id(id), why, true, false));
     http1_client_linger(hc);
 }
 

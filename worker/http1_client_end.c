@@ -114,7 +114,8 @@ answer_failure(struct http1_client *hc, struct stream *s, enum reason why)
     forward_make_id(s);
     hc->is_closing |= !is_whole || worker_is_retiring() || why == REASON_bad_request;
     bool is_head = s->req.method == HTTP_HEAD;
-    conn_put_copy(&hc->conn, answer, reply_write(answer, s, why, hc->is_closing, is_head));
+    conn_put_copy(&hc->conn, answer,
+                  reply_write(answer, s->request_id, why, hc->is_closing, is_head));
     conn_flush(&hc->conn);
     hc->stream = NULL;
     if (hc->is_closing) {
@@ -136,10 +137,13 @@ client_abort(struct stream *s, struct end *e, enum reason why)
         return;
     }
     hc->stream = NULL;
-    if (why == REASON_client_closed && !hc->conn.is_broken) {
+    /* What was cut must be seen to be cut: where only the connection's end delimits the body, a
+     * FIN would make it look whole. */
+    if (hc->has_head && !hc->is_until_close && why != REASON_send_timeout) {
+        conn_flush(&hc->conn);
         http1_client_close(hc);
     } else {
-        http1_client_reset(hc); /* what was cut must be seen to be cut */
+        http1_client_reset(hc);
     }
 }
 

@@ -56,6 +56,9 @@ http1_client_become_idle(struct http1_client *hc);
 /* Read and use what can be used now. */
 void
 http1_client_read(struct http1_client *hc);
+/* Is it time to read from the socket? */
+bool
+http1_client_wants_bytes(const struct http1_client *hc);
 /* The client has finished sending, or the connection is broken. */
 void
 http1_client_on_end(struct http1_client *hc);

@@ -29,9 +29,6 @@ begin_request(struct http1_client *hc)
     struct stream *s = hc->stream;
     hc->requests++;
     hc->is_closing = is_last_request(hc, s);
-    hc->is_chunked = false;
-    hc->is_until_close = false;
-    hc->has_head = false;
     http1_body_begin(&hc->body, &s->req);
     hc->state = s->req.body == HTTP_BODY_NONE ? CLIENT_WAIT : CLIENT_BODY;
     conn_set_read_due(&hc->conn, 0);
@@ -44,7 +41,6 @@ refuse_head(struct http1_client *hc, enum reason why)
 {
     struct stream *s = hc->stream;
     hc->is_closing = true;
-    hc->has_head = false;
     s->begin_us = worker_now_us();
     stream_fail(s, why);
 }
@@ -98,6 +94,9 @@ open_stream(struct http1_client *hc)
     }
     hc->stream = s;
     hc->state = CLIENT_HEAD;
+    hc->has_head = false;
+    hc->is_chunked = false;
+    hc->is_until_close = false;
     list_del(&hc->conn.link);
     return s;
 }
@@ -107,7 +106,8 @@ static size_t
 take_head(struct http1_client *hc, struct slice bytes)
 {
     size_t used = 0;
-    struct stream *s = hc->stream ? hc->stream : open_stream(hc);
+    bool is_first = !hc->stream;
+    struct stream *s = is_first ? open_stream(hc) : hc->stream;
     while (s) {
         size_t seen = s->head_len;
         size_t n = s->head_cap - s->head_len;
@@ -135,7 +135,7 @@ take_head(struct http1_client *hc, struct slice bytes)
             return bytes.len;
         }
     }
-    if (s && hc->conn.read_due_ms == 0) {
+    if (s && is_first) { /* the deadline runs from the first byte and does not move */
         uint32_t timeout = s->conf_listener->timeouts.header;
         conn_set_read_due(&hc->conn, timeout ? worker_now_ms() + timeout : 0);
     }
@@ -202,8 +202,8 @@ take(struct http1_client *hc, struct slice bytes)
 }
 
 /* Is it time to read from the socket? */
-static bool
-wants_bytes(const struct http1_client *hc)
+bool
+http1_client_wants_bytes(const struct http1_client *hc)
 {
     switch (hc->state) {
     case CLIENT_IDLE:
@@ -328,7 +328,7 @@ http1_client_read(struct http1_client *hc)
     if (c->in) {
         take_kept(hc);
     }
-    for (int i = 0; c->is_open && !c->in && c->is_readable && wants_bytes(hc); i++) {
+    for (int i = 0; c->is_open && !c->in && c->is_readable && http1_client_wants_bytes(hc); i++) {
         if (i == READ_BUDGET) {
             conn_run_later(c);
             break;
@@ -345,5 +345,8 @@ http1_client_read(struct http1_client *hc)
     }
     if (c->is_open) {
         http1_client_update_deadline(hc);
+        if (hc->state == CLIENT_BODY && http1_client_wants_bytes(hc)) {
+            conn_verify_later(c);
+        }
     }
 }

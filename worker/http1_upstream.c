@@ -298,7 +298,9 @@ upstream_read(struct http1_upstream *hu)
     }
     if (c->is_open) {
         conn_flush_any();
-        is_paused(hu);
+        if (!is_paused(hu) && hu->stream && hu->has_answered) {
+            conn_verify_later(c);
+        }
     }
 }
 

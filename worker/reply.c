@@ -35,12 +35,11 @@ date_now(void)
 }
 
 size_t
-reply_write(char *out, const struct stream *s, enum reason why, bool is_close, bool is_head)
+reply_write(char *out, struct slice id, enum reason why, bool is_close, bool is_head)
 {
     _Static_assert(RETRY_AFTER_S == 1, "status_fields says so too");
     const struct reason_info *r = &reason_table[why];
     struct slice phrase = http_status_phrase(r->status);
-    struct slice id = s ? s->request_id : SLICE("-");
     char body[384];
     int body_len = snprintf(body, sizeof(body), "%d %.*s\nreason: %s (%s)\nrequest id: %.*s\n",
                             r->status, SLICE_ARG(phrase), r->token, r->text, SLICE_ARG(id));

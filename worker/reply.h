@@ -8,10 +8,10 @@
 #include "shared/reason.h"
 #include "worker/stream.h"
 
-/* Write the whole answer for why into out (REPLY_MAX bytes). s may be NULL (no request was read).
- * Returns its length. */
 #define REPLY_MAX 1024
+/* Write the whole answer for why into out (REPLY_MAX bytes). id: the request's. is_head: without
+ * the body (HEAD). Returns its length. */
 size_t
-reply_write(char *out, const struct stream *s, enum reason why, bool is_close, bool is_head);
+reply_write(char *out, struct slice id, enum reason why, bool is_close, bool is_head);
 
 #endif

@@ -97,8 +97,8 @@ struct stream {
     uint64_t sent_us; /* request sent whole */
     uint64_t head_us; /* head of the answer came */
     struct addr_ip client_ip;
-    char id[STREAM_ID_LEN + 1]; /* X-Request-ID when we made it */
-    struct slice tls_version;   /* of the client; empty: none */
+    char id[STREAM_ID_LEN];   /* X-Request-ID when we made it */
+    struct slice tls_version; /* of the client; empty: none */
     bool is_resumed;
     struct slice request_id;      /* the one that counts */
     struct splice_pipe *pipes[2]; /* splice.c: to the client, to the server */

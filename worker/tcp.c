@@ -178,6 +178,7 @@ tcp_read(struct tcp_end *te)
     }
     if (has_moved && te->stream && te->stream->state == STREAM_FORWARD) {
         touch_tunnel(te->stream);
+        conn_verify_later(&te->conn);
     }
 }
 

@@ -32,7 +32,8 @@
 struct worker worker;
 
 static struct conf *prepared;
-static struct event *channel_event, *wake_event, *tick_event, *wheel_event, *retire_event;
+static struct event *channel_event, *wake_event, *tick_event, *wheel_event, *verify_event,
+    *retire_event;
 static bool is_done;
 
 /* ---- memory for heads ---- */
@@ -278,6 +279,12 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
+on_verify(evutil_socket_t fd, short what, void *arg)
+{
+    conn_verify_all();
+}
+
+static void
 on_wheel(evutil_socket_t fd, short what, void *arg)
 {
     wheel_run(&worker.wheel, worker_now_ms());
@@ -344,8 +351,11 @@ open_base(void)
     wake_event = watch(worker.args->wake_fd, EV_READ, on_wake);
     tick_event = watch_every(HEARTBEAT_MS, on_tick);
     wheel_event = watch_every(WHEEL_SLOT_MS, on_wheel);
+    verify_event = watch_every(WORKER_VERIFY_MS, on_verify);
     retire_event = event_new(worker.base, -1, 0, on_retire_due, NULL);
-    return channel_event && wake_event && tick_event && wheel_event && retire_event ? 0 : -1;
+    return channel_event && wake_event && tick_event && wheel_event && verify_event && retire_event
+               ? 0
+               : -1;
 }
 
 static int

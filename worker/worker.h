@@ -21,6 +21,7 @@
 #include "worker/timer.h"
 
 #define WORKER_SCRATCH_BYTES 65536
+#define WORKER_VERIFY_MS     256
 #define WORKER_IDLE_GRACE_MS \
     2000 /* at retire an idle keep-alive client may still send one request */
 
