@@ -138,7 +138,7 @@ const struct option option_table[] = {
     {OWN_TLS, "ciphers", TYPE_TEXT, NULL, 1, 4095, IN(conf_tls, ciphers),
      .shown = "Mozilla's intermediate set", .help = "Ciphers of TLS 1.2, as OpenSSL writes them."},
     {OWN_TLS, "ciphersuites", TYPE_TEXT, NULL, 1, 4095, IN(conf_tls, ciphersuites),
-     .shown = "OpenSSL's", .help = "Cipher suites of TLS 1.3, as OpenSSL writes them."},
+     .shown = "Mozilla's intermediate set", .help = "Cipher suites of TLS 1.3, as OpenSSL writes them."},
     {OWN_TLS, "curves", TYPE_TEXT, NULL, 1, 4095, IN(conf_tls, curves),
      .shown = "Mozilla's intermediate set", .help = "Groups for the key exchange."},
     {OWN_TLS, "alpn", TYPE_TEXT, "[\"http/1.1\"]", 1, 255, IN(conf_tls, alpn), .flags = OPT_LIST,
