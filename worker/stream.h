@@ -159,7 +159,7 @@ stream_fail(struct stream *s, enum reason why);
 static inline bool
 end_is_blocked(const struct end *e)
 {
-    return e->is_blocked || !e->conn || conn_is_blocked(e->conn);
+    return e->is_blocked || !e->conn || conn_is_blocked(e->conn) || e->conn->is_splice_blocked;
 }
 
 static inline struct end *

@@ -148,7 +148,7 @@ static bool
 move_once(struct tcp_end *te)
 {
     struct tcp_end *to = other(te);
-    if (conn_is_blocked(&to->conn)) {
+    if (conn_is_blocked(&to->conn) || to->conn.is_splice_blocked) {
         return false;
     }
     bool has_piped = splice_pipe_bytes(*own_pipe(te)) > 0;

@@ -256,6 +256,15 @@ on_connect_event(struct conn *c, unsigned what)
     }
     c->is_connecting = false;
     conn_set_read_due(c, 0);
+    if (c->is_readable && !s->is_tcp) {
+        /* An answer before any request: it belongs to nobody. */
+        upstream_conn_closed(s->taken, c);
+        conn_close(c);
+        s->server = (struct end){0};
+        upstream_count_failure(s->taken);
+        stream_fail(s, REASON_bad_response);
+        return;
+    }
     shm_observe(&s->taken->counters->connect, worker_now_us() - s->connect_us);
     attach(s, c);
 }

@@ -529,7 +529,9 @@ def test_surplus_bytes_that_come_later_reach_nobody(site):
 
 
 def test_answer_that_comes_before_the_request_shifts_no_other(scripted, launch):
-    """A backend that speaks first may spoil its own answer, but nobody gets that of another request."""
+    """A backend that speaks first may spoil its own answer; once its surplus has come, the connection ends.
+
+    Until it has come nothing tells such a backend from a quick one, so the next request waits for that."""
     backend = scripted(lambda x: answers.fixed(x.request.target.encode())(x),
                        on_connect=lambda c: c.wire.sock.sendall(EVIL))
     port = free_port()
@@ -540,6 +542,7 @@ def test_answer_that_comes_before_the_request_shifts_no_other(scripted, launch):
                 target = f"/{number}{half}"
                 answer = client.ask(target=target)
                 assert answer.status == 502 or answer.body in (b"evil", target.encode())
+                assert backend.connections[-1].quiet_end.wait(PATIENCE)
                 if answer.closes:
                     break
 
