@@ -208,21 +208,20 @@ def test_reader_that_takes_nothing_is_reset(make_site):
 
 
 def test_reader_that_makes_progress_is_not_reset(make_site):
-    site = site_with(make_site, {"send": SHORT_MS})
-    size = 40000000
+    """Slow, but fast enough for the kernel, which reports room by the megabyte, to do so within the deadline."""
+    site = site_with(make_site, {"send": "1s"})
+    size, step = 50000000, 2000000
     site.backend.answer(answers.fixed(b"x" * size))
     client = site.client(rcvbuf=65536, record=False)
     client.request()
     assert site.backend.blocked.wait(PATIENCE)
     head = client.response_head()
-    got = 0
-    watch = Watch()
-    never = threading.Event()
-    while watch.seconds < 3 * SHORT:  # slow, but enough for the kernel to report room within a deadline
-        client.counted(1000000, lambda piece: None)
-        got += 1000000
+    left, watch, never = size, Watch(), threading.Event()
+    while watch.seconds < 1.8:
+        client.counted(step, lambda piece: None)
+        left -= step
         never.wait(0.1)
-    client.counted(size - got, lambda piece: None)
+    client.counted(left, lambda piece: None)
     assert head.status == 200
 
 
