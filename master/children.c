@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "master/daemon.h"
 #include "master/master.h"
 #include "master/spawn.h"
 #include "master/supervise.h"
@@ -66,6 +67,7 @@ child_enter(void *arg)
 {
     struct child_entry *entry = arg;
     const struct child *child = entry->child;
+    daemon_leave_terminal();
     /* What the master has read, private keys among it, is none of a child's memory: it gets its
      * bundle. The descriptors are closed already. */
     if (master.current.conf) {

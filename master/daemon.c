@@ -56,21 +56,28 @@ needs_stderr(void)
 }
 
 void
+daemon_leave_terminal(void)
+{
+    int null = master.options->is_daemon ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+    if (null < 0) {
+        return;
+    }
+    dup2(null, STDIN_FILENO);
+    dup2(null, STDOUT_FILENO);
+    if (!needs_stderr()) {
+        dup2(null, STDERR_FILENO);
+    }
+    close(null);
+}
+
+void
 daemon_tell_parent(enum master_exit status)
 {
     unsigned char byte = (unsigned char)status;
     if (parent < 0) {
         return;
     }
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null >= 0) {
-        dup2(null, STDIN_FILENO);
-        dup2(null, STDOUT_FILENO);
-        if (!needs_stderr()) {
-            dup2(null, STDERR_FILENO);
-        }
-        close(null);
-    }
+    daemon_leave_terminal();
     while (write(parent, &byte, 1) < 0 && errno == EINTR) {
     }
     close(parent);

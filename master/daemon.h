@@ -15,6 +15,11 @@ daemon_begin(void);
 void
 daemon_tell_parent(enum master_exit status);
 
+/* -D: stop using the terminal or pipe of whoever started us; nothing without -D. Each child does it
+ * for itself. */
+void
+daemon_leave_terminal(void);
+
 /* The path that counts: the command line's, else the configuration's; NULL: none. */
 const char *
 daemon_pid_file(const struct master_options *options, const struct conf *conf);
