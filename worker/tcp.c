@@ -8,6 +8,8 @@
  */
 #include "worker/tcp.h"
 
+#include <sys/socket.h>
+
 #include "worker/splice.h"
 #include "worker/upstream.h"
 #include "worker/worker.h"
@@ -80,6 +82,13 @@ touch_tunnel(struct stream *s)
     conn_set_read_due(&client->conn, client->tunnel_ms ? worker_now_ms() + client->tunnel_ms : 0);
 }
 
+/* A look that finds nothing is no sign of life. */
+static uint64_t
+bytes_passed(const struct stream *s)
+{
+    return s->client.bytes + s->server.bytes;
+}
+
 static void
 on_end_lost(struct tcp_end *te)
 {
@@ -88,6 +97,25 @@ on_end_lost(struct tcp_end *te)
         upstream_count_failure(te->backend);
     }
     stream_fail(te->stream, is_client ? REASON_client_closed : REASON_backend_reset);
+}
+
+/* While nothing is read from it, a reset is seen only by asking for it. */
+static bool
+has_been_reset(const struct tcp_end *te)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+    return getsockopt(te->conn.io.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0;
+}
+
+/* Nothing can be read from te now; returns false, as there is nothing to go on with. */
+static bool
+wait_for_other(struct tcp_end *te)
+{
+    if (has_been_reset(te)) {
+        on_end_lost(te);
+    }
+    return false;
 }
 
 /* The source has ended and all of it has been given on. */
@@ -120,7 +148,7 @@ splice_once(struct tcp_end *te, struct tcp_end *to)
         }
         splice_pipe_release(own_pipe(te));
         break;
-    case SPLICE_BLOCKED: break;
+    case SPLICE_BLOCKED: return wait_for_other(te);
     }
     return false;
 }
@@ -149,7 +177,7 @@ move_once(struct tcp_end *te)
 {
     struct tcp_end *to = other(te);
     if (conn_is_blocked(&to->conn) || to->conn.is_splice_blocked) {
-        return false;
+        return wait_for_other(te);
     }
     bool has_piped = splice_pipe_bytes(*own_pipe(te)) > 0;
     if ((te->is_bulk || has_piped) && splice_is_possible(&te->conn, &to->conn) &&
@@ -162,7 +190,8 @@ move_once(struct tcp_end *te)
 static void
 tcp_read(struct tcp_end *te)
 {
-    bool has_moved = false;
+    struct stream *s = te->stream;
+    uint64_t before = s ? bytes_passed(s) : 0;
     for (int i = 0; te->stream && te->stream->state == STREAM_FORWARD; i++) {
         if (!te->conn.is_readable && splice_pipe_bytes(*own_pipe(te)) == 0) {
             break;
@@ -171,13 +200,12 @@ tcp_read(struct tcp_end *te)
             conn_run_later(&te->conn);
             break;
         }
-        has_moved = true;
         if (!move_once(te)) {
             break;
         }
     }
-    if (has_moved && te->stream && te->stream->state == STREAM_FORWARD) {
-        touch_tunnel(te->stream);
+    if (te->stream && s->state == STREAM_FORWARD && bytes_passed(s) != before) {
+        touch_tunnel(s);
         conn_verify_later(&te->conn);
     }
 }
@@ -197,7 +225,8 @@ tcp_on_event(struct conn *c, unsigned what)
         stream_fail(s, what & CONN_READ_DUE ? REASON_tunnel_idle : REASON_send_timeout);
         return;
     }
-    if ((what & CONN_BROKEN) || c->is_broken) {
+    bool is_unread = s->state != STREAM_FORWARD || c->is_eof;
+    if ((what & CONN_BROKEN) || c->is_broken || (is_unread && has_been_reset(te))) {
         on_end_lost(te);
         return;
     }
