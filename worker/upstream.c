@@ -282,8 +282,9 @@ connecting_abort(struct stream *s, struct end *e, enum reason why)
 
 static const struct end_ops connecting_ops = {.abort = connecting_abort};
 
+/* A tunnel may be silent for long: keep-alive finds a peer that went without a word. */
 static int
-open_socket(const struct addr *to)
+open_socket(const struct addr *to, bool is_tunnel)
 {
     int fd = socket(to->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
@@ -292,6 +293,9 @@ open_socket(const struct addr *to)
     if (to->sa.sa_family != AF_UNIX) {
         int on = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        if (is_tunnel) {
+            setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+        }
     }
     return fd;
 }
@@ -329,7 +333,7 @@ connect_fresh(struct stream *s)
     }
     s->state = STREAM_CONNECT;
     s->connect_us = worker_now_us();
-    int fd = open_socket(to);
+    int fd = open_socket(to, s->is_tcp);
     struct conn *c = fd >= 0 ? open_conn(s, b, fd) : NULL;
     if (!c) {
         int error = errno;
