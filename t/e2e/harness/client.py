@@ -53,7 +53,8 @@ def chunk(piece):
 class Client(Wire):
     """One connection to akashd."""
 
-    def __init__(self, port, host="127.0.0.1", wrap=None, rcvbuf=None, sndbuf=None, record=True):
+    def __init__(self, port, host="127.0.0.1", wrap=None, rcvbuf=None, sndbuf=None, record=True,
+                 source=None):
         family = socket.AF_UNIX if port is None else (
             socket.AF_INET6 if ":" in host else socket.AF_INET)
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -62,6 +63,8 @@ class Client(Wire):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         if sndbuf:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
+        if source:
+            sock.bind((source, 0))
         sock.connect(host if port is None else (host, port))
         if port is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
