@@ -43,7 +43,11 @@ read_object(struct json_object *object, char *why, size_t why_size)
         snprintf(why, why_size, "no command");
         return CONTROL_BAD;
     }
-    return find_command(json_object_get_string(command), why, why_size);
+    const char *name = json_object_get_string(command);
+    if (strlen(name) != (size_t)json_object_get_string_len(command)) {
+        name = ""; /* a NUL inside: strcmp would take what stands before it */
+    }
+    return find_command(name, why, why_size);
 }
 
 enum control_command

@@ -56,7 +56,9 @@ begin_drain(void)
         return;
     }
     master.state = MASTER_DRAINING;
+    sockets_let_nobody_in(&master.sockets, NULL);
     supervise_retire_all(master.current.conf->drain_timeout);
+    sockets_close_listeners(&master.sockets);
     master_on_children_changed();
 }
 
@@ -79,7 +81,9 @@ stop_at_once(const char *cause)
     log_info("akashd: %s again: stopping at once", cause);
     master.state = MASTER_DRAINING;
     event_add(last_kill, &wait);
+    sockets_let_nobody_in(&master.sockets, NULL);
     supervise_retire_all(0);
+    sockets_close_listeners(&master.sockets);
     master_on_children_changed();
 }
 

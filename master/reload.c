@@ -159,6 +159,7 @@ reload_commit(void)
     reload.phase = RELOAD_COMMIT;
     reload_listen();
     reload_take_over();
+    sockets_let_nobody_in(&master.sockets, master.current.conf);
     for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
         if (reload.takes_part[i]) {
             child_send(&master.children[i], CHANNEL_COMMIT, master.current.conf->gen, 0);

@@ -277,12 +277,19 @@ sockets_prepare(struct sockets *set, const struct conf *conf, unsigned nworkers,
 }
 
 static void
+socket_remove_file(struct listen_socket *s)
+{
+    if (s->bound.sa.sa_family == AF_UNIX && s->bound.un.sun_path[0] != '\0') {
+        unlink(s->bound.un.sun_path);
+        s->bound.un.sun_path[0] = '\0'; /* another may stand there soon */
+    }
+}
+
+static void
 socket_fini(struct listen_socket *s)
 {
     close(s->fd);
-    if (s->bound.sa.sa_family == AF_UNIX && s->bound.un.sun_path[0] != '\0') {
-        unlink(s->bound.un.sun_path);
-    }
+    socket_remove_file(s);
     free(s->text);
 }
 
@@ -364,11 +371,56 @@ conf_has(const struct conf *conf, const struct listen_socket *s)
     return false;
 }
 
+/* The segments that open a connection are dropped: their senders repeat them after a second and are
+ * refused then. Handshakes under way end well. */
+static void
+socket_drop_syn(int fd)
+{
+    static struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13), /* flags, RFC 9293 3.1 */
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TH_SYN | TH_ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TH_SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    const struct sock_fprog filter = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) != 0) {
+        log_warn("listening socket: no filter: %s; clients that come as it closes are reset",
+                 strerror(errno));
+    }
+}
+
+void
+sockets_let_nobody_in(struct sockets *set, const struct conf *conf)
+{
+    for (unsigned i = 0; i < set->count; i++) {
+        struct listen_socket *s = &set->list[i];
+        if (s->use == SOCKET_OF_MONITOR || (conf && conf_has(conf, s))) {
+            continue;
+        }
+        if (s->bound.sa.sa_family == AF_UNIX) {
+            socket_remove_file(s);
+        } else {
+            socket_drop_syn(s->fd);
+        }
+    }
+}
+
 void
 sockets_sweep(struct sockets *set, const struct conf *conf)
 {
     for (unsigned i = set->count; i-- > 0;) {
         if (!conf_has(conf, &set->list[i])) {
+            sockets_remove(set, i);
+        }
+    }
+}
+
+void
+sockets_close_listeners(struct sockets *set)
+{
+    for (unsigned i = set->count; i-- > 0;) {
+        if (set->list[i].use != SOCKET_OF_MONITOR) {
             sockets_remove(set, i);
         }
     }

@@ -61,9 +61,17 @@ int
 sockets_listen(struct sockets *set, enum socket_use use, unsigned index, char *why,
                size_t why_size);
 
+/* Take no more clients on the listeners' sockets whose address is not in conf (NULL: on any), so that
+ * those who accept until nothing is left leave nobody behind. To be called before they are told. */
+void
+sockets_let_nobody_in(struct sockets *set, const struct conf *conf);
 /* Close the sockets whose address is not in conf. */
 void
 sockets_sweep(struct sockets *set, const struct conf *conf);
+/* The server stops: close those of the workers, which accept what is queued on theirs and then
+ * close the last descriptor; new clients are refused from then on. */
+void
+sockets_close_listeners(struct sockets *set);
 /* Close all; files of Unix sockets are removed. */
 void
 sockets_close_all(struct sockets *set);

@@ -32,7 +32,8 @@
     X(http1_parse) \
     X(buf) \
     X(timer) \
-    X(balance)
+    X(balance) \
+    X(master_pure)
 
 #define DECLARE_SUITE(name) Suite *name##_suite(void);
 UNIT_SUITES(DECLARE_SUITE)

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reload: a transaction over live processes."""
+
+import json
+import os
+import signal
+import socket
+
+import pytest
+
+from harness import Client, Load, free_port, http_config, until
+from harness.backend import fixed
+
+
+@pytest.fixture
+def named(scripted):
+    """A backend that answers its name."""
+    return lambda name: scripted(fixed(name.encode()))
+
+
+def ask(port):
+    with Client(port) as client:
+        answer = client.ask()
+        return answer.status, answer.body.decode()
+
+
+def control(daemon, raw, shut=False):
+    """Bytes to the control socket; its answer's lines as objects."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(str(daemon.control))
+        s.sendall(raw)
+        if shut:
+            s.shutdown(socket.SHUT_WR)
+        with s.makefile("rb") as f:
+            return [json.loads(line) for line in f]
+
+
+# -- a good file
+
+def test_sighup_changes_backends_and_replaces_no_process(launch, named):
+    port = free_port()
+    daemon = launch(http_config(port, [named("one")], workers=2))
+    before = {p.pid for p in daemon.children()}
+    assert ask(port) == (200, "one")
+    since = daemon.hup(http_config(port, [named("two")], workers=2))
+    daemon.wait_log("reload: done", since=since)
+    assert ask(port) == (200, "two")
+    assert {p.pid for p in daemon.children()} == before
+
+
+def test_akashctl_reload_waits_for_the_verdict(launch, named):
+    port = free_port()
+    daemon = launch(http_config(port, [named("one")], workers=3))
+    for name in ("two", "three", "four"):
+        daemon.reload(http_config(port, [named(name)], workers=3))
+        assert {ask(port) for _ in range(9)} == {(200, name)}
+
+
+def test_listener_comes_and_goes(launch, named):
+    old, new = free_port(), free_port()
+    backend = named("one")
+    daemon = launch(http_config(old, [backend], workers=2))
+    daemon.reload(http_config(new, [backend], workers=2))
+    assert ask(new) == (200, "one")
+    with pytest.raises(ConnectionRefusedError):
+        ask(old)
+    daemon.reload(http_config(old, [backend], workers=2))
+    assert ask(old) == (200, "one")
+
+
+def test_metrics_port_moves(launch, named):
+    daemon = launch(http_config(free_port(), [named("one")]))
+    old, daemon.metrics_port = daemon.metrics_port, free_port()
+    daemon.reload(daemon.config)
+    assert daemon.get("/livez")[0] == 200
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", old))
+
+
+def test_established_connection_outlives_many_reloads(launch, named):
+    port = free_port()
+    backend = named("one")
+    daemon = launch(http_config(port, [backend]))
+    with Client(port) as client:
+        assert client.ask().status == 200
+        for _ in range(5):
+            daemon.reload()
+        assert client.ask().status == 200
+
+
+def test_sighup_during_a_reload_is_remembered(launch, named):
+    port = free_port()
+    daemon = launch(http_config(port, [named("one")], workers=2))
+    daemon.write(http_config(port, [named("two")], workers=2))
+    for _ in range(20):
+        daemon.send(signal.SIGHUP)
+    daemon.write(http_config(port, [named("last")], workers=2))
+    daemon.reload()
+    assert ask(port) == (200, "last")
+
+
+def test_name_is_resolved_outside_the_master(launch, named):
+    port = free_port()
+    backend = named("one")
+    daemon = launch(http_config(port, [f"localhost:{backend.port}"]))
+    assert ask(port)[0] in (200, 502, 503)
+    daemon.reload(http_config(port, [named("two")]))
+    assert ask(port) == (200, "two")
+
+
+def test_success_is_told_by_the_metrics(launch, named):
+    daemon = launch(http_config(free_port(), [named("one")]))
+    metrics = daemon.metrics()
+    assert metrics.value("akash_config_last_reload_successful") == 1
+    first = metrics.value("akash_config_last_reload_success_timestamp_seconds")
+    old_hash = metrics.value("akash_config_hash")
+    daemon.reload(http_config(free_port(), [named("two")]))
+    daemon.wait_metric("akash_config_hash", lambda v: v != old_hash)
+    assert daemon.metrics().value("akash_config_last_reload_success_timestamp_seconds") >= first
+
+
+# -- a bad one
+
+def test_bad_file_leaves_the_old_configuration(launch, named):
+    port = free_port()
+    good = http_config(port, [named("one")], workers=2)
+    daemon = launch(good)
+    text = daemon.file.read_text().replace('"drain_timeout"', '"drain_timeouts"')
+    line = next(i for i, row in enumerate(text.splitlines(), 1) if "drain_timeouts" in row)
+    place = f"{daemon.file}:{line}:3: drain_timeouts: unknown key"
+    since = daemon.hup(text)
+    assert place in daemon.wait_log("reload: refused", since=since)
+    assert ask(port) == (200, "one")
+    done = daemon.reload(expect=1)
+    assert place in done.stderr
+    daemon.wait_metric("akash_config_last_reload_successful", lambda v: v == 0)
+    daemon.reload(good)
+    daemon.wait_metric("akash_config_last_reload_successful", lambda v: v == 1)
+
+
+def test_every_error_is_told(launch, named):
+    daemon = launch(http_config(free_port(), [named("one")]))
+    done = daemon.reload('{\n  "algoritm": 1,\n  "listeners": 5\n}', expect=1)
+    assert len(done.stderr.strip().splitlines()) >= 2
+
+
+def test_port_in_use_aborts_and_names_the_address(launch, named):
+    port, other = free_port(), free_port()
+    backend = named("one")
+    daemon = launch(http_config(port, [backend], workers=2))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = taken.getsockname()[1]
+        config = http_config(port, [backend], None,
+                             {"address": [f"127.0.0.1:{other}", f"127.0.0.1:{busy}"]}, workers=2)
+        done = daemon.reload(config, expect=1)
+        assert f"127.0.0.1:{busy}" in done.stderr and "in use" in done.stderr
+    assert ask(port) == (200, "one")
+    with pytest.raises(ConnectionRefusedError):
+        ask(other)
+    daemon.reload(config)
+    assert ask(other) == (200, "one")
+
+
+@pytest.mark.parametrize("key,value", [("user", "root"), ("group", "root"), ("pid_file", "other.pid"),
+                                       ("control_socket", "other.sock")])
+def test_key_that_cannot_change_is_refused_by_name(launch, named, key, value):
+    if key in ("user", "group") and os.geteuid() != 0:
+        pytest.skip("these are used by root alone")
+    port = free_port()
+    daemon = launch(http_config(port, [named("one")]))
+    done = daemon.reload({**daemon.config, key: value}, expect=1)
+    assert key in done.stderr and "needs SIGUSR2" in done.stderr
+    assert ask(port) == (200, "one")
+
+
+def test_death_while_it_prepares_aborts(launch, named):
+    """A worker that cannot answer, because it is stopped, and then dies: the reload is refused."""
+    port = free_port()
+    daemon = launch(http_config(port, [named("one")], workers=2))
+    victim = daemon.workers()[1]
+    victim.kill(signal.SIGSTOP)
+    since = daemon.hup(http_config(port, [named("two")], workers=2))
+    daemon.wait_log("reload: asked for", since=since)
+    victim.kill()
+    assert "died while it prepared" in daemon.wait_log("reload: refused", since=since)
+    until(lambda: len(daemon.workers()) == 2, "the successor")
+    assert {ask(port) for _ in range(8)} == {(200, "one")}
+    daemon.reload()
+    assert {ask(port) for _ in range(8)} == {(200, "two")}
+
+
+# -- the number of workers
+
+def test_worker_counts(launch, named):
+    port = free_port()
+    backend = named("one")
+    daemon = launch(http_config(port, [backend], workers=1))
+    first = daemon.workers()[0].pid
+    for count in (4, 2, 3):
+        daemon.reload(http_config(port, [backend], workers=count))
+        until(lambda: sorted(daemon.workers()) == list(range(count)), f"{count} workers")
+        assert {ask(port) for _ in range(4 * count)} == {(200, "one")}
+    assert daemon.workers()[0].pid == first
+
+
+def test_retiring_worker_is_called_back(launch, named):
+    """With clients that keep it from ending, the same process serves again when the count grows."""
+    port = free_port()
+    backend = named("one")
+    daemon = launch(http_config(port, [backend], workers=4, retire_timeout="1h"))
+    before = {i: p.pid for i, p in daemon.workers().items()}
+    tunnels = [Client(port) for _ in range(40)]
+    try:
+        for client in tunnels:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n")  # a head that is on its way
+        daemon.reload(http_config(port, [backend], workers=1, retire_timeout="1h"))
+        held = {i for i, p in daemon.workers().items() if i > 0}
+        daemon.reload(http_config(port, [backend], workers=4, retire_timeout="1h"))
+        until(lambda: sorted(daemon.workers()) == [0, 1, 2, 3], "four workers")
+        after = {i: p.pid for i, p in daemon.workers().items()}
+        assert held and all(after[i] == before[i] for i in held)
+        assert {ask(port) for _ in range(20)} == {(200, "one")}
+    finally:
+        for client in tunnels:
+            client.close()
+
+
+def test_counts_change_under_load_without_a_failure(launch, named):
+    port = free_port()
+    daemon = launch(http_config(port, [named("one")], workers=1))
+    with Load(port, keepalive=8, fresh=8) as load:
+        for count in (4, 2, 3, 1, 4):
+            daemon.reload(http_config(port, [named(f"n{count}")], workers=count))
+            load.wait_total(load.account.total + 50)
+    load.account.assert_all_ok(at_least=250)
+
+
+# -- the control socket
+
+def test_status_shows_the_workers(launch, named):
+    daemon = launch(http_config(free_port(), [named("one")], workers=2))
+    status = json.loads(daemon.ctl("-j", "status").stdout)
+    assert status["ok"] is True
+    assert {w["pid"] for w in status["status"]["workers"]} == {p.pid for p in daemon.workers().values()}
+    assert "serving" in daemon.ctl("status").stdout
+
+
+def test_mode_of_the_control_socket(launch, named):
+    daemon = launch(http_config(free_port(), [named("one")]))
+    assert daemon.control.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("line", [b"\n", b"{}\n", b"nonsense\n", b'{"command": "fly"}\n', b"[1]\n",
+                                  b'{"command": "status", "more": 1}\n', b'{"command": 5}\n',
+                                  b'{"command": "status"} {}\n', b"\xff\xfe\n", b"x" * 65536])
+def test_bad_request_is_answered_no(launch, named, line):
+    daemon = launch(http_config(free_port(), [named("one")]))
+    answers = control(daemon, line)
+    assert [a["ok"] for a in answers] == [False]
+    assert answers[0]["error"]
+    assert daemon.ctl("status").returncode == 0
+
+
+def test_half_closed_client_gets_its_verdict(launch, named):
+    daemon = launch(http_config(free_port(), [named("one")]))
+    assert control(daemon, b'{"command": "reload"}\n', shut=True)[0]["ok"] is True
+
+
+def test_silent_and_vanishing_clients_hold_up_nobody(launch, named):
+    daemon = launch(http_config(free_port(), [named("one")]))
+    held = []
+    try:
+        for i in range(200):
+            s = socket.socket(socket.AF_UNIX)
+            s.setblocking(False)
+            try:
+                s.connect(str(daemon.control))
+                s.send(b'{"command": "status"}\n' if i % 2 else b'{"comm')
+            except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+                pass
+            held.append(s)
+    finally:
+        for s in held:
+            s.close()
+    until(lambda: daemon.ctl("reload").returncode == 0, "an answer")
+
+
+def test_akashctl_without_a_server_exits_2(launch, named, tmp_path):
+    daemon = launch(http_config(free_port(), [named("one")]))
+    daemon.control, control_path = tmp_path / "none.sock", daemon.control
+    assert daemon.ctl("status").returncode == 2
+    daemon.control = control_path
+    assert daemon.ctl("fly").returncode == 1
+    assert daemon.ctl().returncode == 1
+
+
+def test_akashctl_stop(launch, named):
+    daemon = launch(http_config(free_port(), [named("one")]))
+    assert daemon.ctl("stop").returncode == 0
+    assert daemon.wait_exit() == 0

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_master_pure.c - the master's pure parts: command line, control requests, messages to the
+ * service manager, waits before a respawn, answers of the resolver's child, keys that stand fast.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "master/backoff.h"
+#include "master/cmdline.h"
+#include "master/control_request.h"
+#include "master/notify.h"
+#include "master/reload.h"
+#include "master/resolver.h"
+#include "t/unit/suites.h"
+
+/* ---- command line ---- */
+
+#define ARGS_MAX 8
+static struct cmdline line;
+static char why[256];
+
+/* Words apart by one space, as a shell would give them; -1 or 0. */
+static int
+parse(const char *words)
+{
+    static char copy[256];
+    char *argv[ARGS_MAX + 1] = {"akashd"};
+    int argc = 1;
+    snprintf(copy, sizeof(copy), "%s", words);
+    for (char *word = strtok(copy, " "); word; word = strtok(NULL, " ")) {
+        ck_assert_int_lt(argc, ARGS_MAX);
+        argv[argc++] = word;
+    }
+    return cmdline_parse(argc, argv, &line, why, sizeof(why));
+}
+
+START_TEST(config_has_four_spellings)
+{
+    static const char *const spellings[] = {"-c f.json", "--config f.json", "-config f.json",
+                                            "-config=f.json"};
+    for (size_t i = 0; i < sizeof(spellings) / sizeof(spellings[0]); i++) {
+        ck_assert_int_eq(parse(spellings[i]), 0);
+        ck_assert_str_eq(line.config, "f.json");
+        ck_assert_int_eq(line.action, CMDLINE_RUN);
+    }
+}
+END_TEST
+
+START_TEST(flags_are_taken_in_any_order)
+{
+    ck_assert_int_eq(parse("-D -p run.pid -config f.json"), 0);
+    ck_assert(line.is_daemon);
+    ck_assert_str_eq(line.pid_file, "run.pid");
+    ck_assert_str_eq(line.config, "f.json");
+    ck_assert_int_eq(parse("-c f.json -t"), 0);
+    ck_assert_int_eq(line.action, CMDLINE_CHECK);
+    ck_assert(!line.is_daemon);
+    ck_assert_int_eq(parse("-Tc f.json"), 0);
+    ck_assert_int_eq(line.action, CMDLINE_PRINT_CONF);
+}
+END_TEST
+
+START_TEST(printing_needs_no_configuration)
+{
+    ck_assert_int_eq(parse("--print-schema"), 0);
+    ck_assert_int_eq(line.action, CMDLINE_PRINT_SCHEMA);
+    ck_assert_int_eq(parse("--print-manual"), 0);
+    ck_assert_int_eq(line.action, CMDLINE_PRINT_MANUAL);
+    ck_assert_int_eq(parse("-v"), 0);
+    ck_assert_int_eq(line.action, CMDLINE_VERSION);
+    ck_assert_int_eq(parse("-V"), 0);
+    ck_assert_int_eq(line.action, CMDLINE_BUILD);
+    ck_assert_int_eq(parse("-t -h"), 0);
+    ck_assert_int_eq(line.action, CMDLINE_HELP);
+}
+END_TEST
+
+START_TEST(wrong_usage_names_what_is_wrong)
+{
+    static const struct {
+        const char *words, *why;
+    } wrong[] = {
+        {"-x", "-x"},
+        {"-tx", "-x"},
+        {"--nonsense", "--nonsense"},
+        {"-c", "-c"},
+        {"--config", "--config"},
+        {"-t", "no configuration"},
+        {"-c f.json more", "more"},
+        {"--demo -c f.json", "--demo"},
+    };
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        ck_assert_int_eq(parse(wrong[i].words), -1);
+        ck_assert_msg(strstr(why, wrong[i].why), "%s: %s", wrong[i].words, why);
+    }
+}
+END_TEST
+
+/* ---- control requests ---- */
+
+static enum control_command
+request(const char *text)
+{
+    why[0] = '\0';
+    return control_request_parse(slice_from_str(text), why, sizeof(why));
+}
+
+START_TEST(requests_that_are_known)
+{
+    ck_assert_int_eq(request("{\"command\":\"reload\"}"), CONTROL_RELOAD);
+    ck_assert_int_eq(request(" { \"command\" : \"status\" }"), CONTROL_STATUS);
+    ck_assert_int_eq(request("{\"command\":\"stop\"}"), CONTROL_STOP);
+}
+END_TEST
+
+START_TEST(anything_else_is_refused_with_a_reason)
+{
+    static const char *const bad[] = {
+        "",
+        "{}",
+        "[]",
+        "5",
+        "null",
+        "{\"command\":\"reload\"",
+        "{\"command\":\"reload\"} x",
+        "{\"command\":\"Reload\"}",
+        "{\"command\":\"reload\\u0000x\"}",
+        "{\"command\":1}",
+        "{\"command\":null}",
+        "{\"command\":\"stop\",\"now\":true}",
+        "{'command':'stop'}",
+        "{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}}}",
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        ck_assert_msg(request(bad[i]) == CONTROL_BAD, "taken: %s", bad[i]);
+        ck_assert_str_ne(why, "");
+    }
+}
+END_TEST
+
+/* ---- the service manager ---- */
+
+START_TEST(messages_to_the_service_manager)
+{
+    char buf[128];
+    struct notify_message ready = {.event = NOTIFY_READY, .status = "two\nlines", .main_pid = 42};
+    ck_assert_uint_eq(notify_build(&ready, buf, sizeof(buf)), strlen(buf));
+    ck_assert_str_eq(buf, "READY=1\nMAINPID=42\nSTATUS=two lines");
+    struct notify_message reloading = {.event = NOTIFY_RELOADING, .mono_us = 1234567};
+    notify_build(&reloading, buf, sizeof(buf));
+    ck_assert_str_eq(buf, "RELOADING=1\nMONOTONIC_USEC=1234567\n");
+    struct notify_message stopping = {.event = NOTIFY_STOPPING};
+    notify_build(&stopping, buf, sizeof(buf));
+    ck_assert_str_eq(buf, "STOPPING=1\n");
+    struct notify_message watchdog = {.event = NOTIFY_WATCHDOG};
+    notify_build(&watchdog, buf, sizeof(buf));
+    ck_assert_str_eq(buf, "WATCHDOG=1\n");
+}
+END_TEST
+
+START_TEST(message_is_cut_to_its_buffer)
+{
+    char buf[24];
+    struct notify_message message = {.event = NOTIFY_STATUS,
+                                     .status = "a status that is far too long"};
+    size_t len = notify_build(&message, buf, sizeof(buf));
+    ck_assert_uint_eq(len, sizeof(buf) - 1);
+    ck_assert_str_eq(buf, "STATUS=a status that is");
+}
+END_TEST
+
+/* ---- respawn ---- */
+
+START_TEST(good_life_is_replaced_at_once)
+{
+    struct backoff b = {.early_deaths = 5};
+    ck_assert_uint_eq(backoff_next(&b, true, BACKOFF_GOOD_MS), 0);
+    ck_assert_uint_eq(b.early_deaths, 0);
+}
+END_TEST
+
+START_TEST(early_deaths_wait_longer_and_longer)
+{
+    struct backoff served = {0}, never = {0};
+    uint32_t before = 0;
+    for (int i = 0; i < 100; i++) {
+        uint32_t wait_ms = backoff_next(&never, false, 0);
+        ck_assert_uint_ge(wait_ms, before);
+        ck_assert_uint_le(wait_ms, BACKOFF_STARTUP_MAX_MS);
+        before = wait_ms;
+        /* A successor of one that served is due within a second. */
+        ck_assert_uint_le(backoff_next(&served, true, 1), BACKOFF_SERVED_MAX_MS);
+    }
+    ck_assert_uint_eq(before, BACKOFF_STARTUP_MAX_MS);
+}
+END_TEST
+
+/* ---- the resolver's child ---- */
+
+START_TEST(answers_of_the_resolver)
+{
+    struct resolver_names names = {0};
+    ck_assert_int_eq(resolver_names_add(&names, "a.example"), 0);
+    ck_assert_int_eq(resolver_names_add(&names, "b.example"), 0);
+    ck_assert(resolver_names_take(&names, SLICE("1 192.0.2.7")));
+    ck_assert(resolver_names_take(&names, SLICE("1 2001:db8::7")));
+    ck_assert_uint_eq(resolver_names_find(&names, "a.example")->count, 0);
+    ck_assert_uint_eq(resolver_names_find(&names, "b.example")->count, 2);
+    ck_assert_ptr_null(resolver_names_find(&names, "c.example"));
+    resolver_names_fini(&names);
+}
+END_TEST
+
+START_TEST(nonsense_of_the_resolver_is_not_taken)
+{
+    static const char *const bad[] = {"",       "0",      "0 ",     " 127.0.0.1",
+                                      "2 ::1",  "-1 ::1", "0 name", "99999999999 ::1",
+                                      "0  ::1", "x ::1",  "0 ::1 ", "0 127.0.0.1:80"};
+    struct resolver_names names = {0};
+    ck_assert_int_eq(resolver_names_add(&names, "a.example"), 0);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        ck_assert_msg(!resolver_names_take(&names, slice_from_str(bad[i])), "taken: %s", bad[i]);
+    }
+    for (int i = 0; i < 2 * RESOLVER_ADDRESSES; i++) {
+        ck_assert(resolver_names_take(&names, SLICE("0 ::1")));
+    }
+    ck_assert_uint_eq(names.list[0].count, RESOLVER_ADDRESSES);
+    resolver_names_fini(&names);
+}
+END_TEST
+
+/* ---- reload ---- */
+
+START_TEST(keys_that_need_a_new_process)
+{
+    struct conf before = {.user = "a", .pid_file = "/p", .control = {.path = "/c", .mode = 0600}};
+    struct conf after = before;
+    ck_assert_ptr_null(reload_fixed_key(&before, &after));
+    after.user = "b";
+    ck_assert_str_eq(reload_fixed_key(&before, &after), "user");
+    after = before;
+    after.group = "g";
+    ck_assert_str_eq(reload_fixed_key(&before, &after), "group");
+    after = before;
+    after.pid_file = NULL;
+    ck_assert_str_eq(reload_fixed_key(&before, &after), "pid_file");
+    after = before;
+    after.control.mode = 0660;
+    ck_assert_str_eq(reload_fixed_key(&before, &after), "control_socket");
+    after = before;
+    after.workers = 7;
+    ck_assert_ptr_null(reload_fixed_key(&before, &after));
+}
+END_TEST
+
+Suite *
+master_pure_suite(void)
+{
+    Suite *suite = suite_create("master_pure");
+    TCase *tc = tcase_create("all");
+    tcase_add_test(tc, config_has_four_spellings);
+    tcase_add_test(tc, flags_are_taken_in_any_order);
+    tcase_add_test(tc, printing_needs_no_configuration);
+    tcase_add_test(tc, wrong_usage_names_what_is_wrong);
+    tcase_add_test(tc, requests_that_are_known);
+    tcase_add_test(tc, anything_else_is_refused_with_a_reason);
+    tcase_add_test(tc, messages_to_the_service_manager);
+    tcase_add_test(tc, message_is_cut_to_its_buffer);
+    tcase_add_test(tc, good_life_is_replaced_at_once);
+    tcase_add_test(tc, early_deaths_wait_longer_and_longer);
+    tcase_add_test(tc, answers_of_the_resolver);
+    tcase_add_test(tc, nonsense_of_the_resolver_is_not_taken);
+    tcase_add_test(tc, keys_that_need_a_new_process);
+    suite_add_tcase(suite, tc);
+    return suite;
+}
