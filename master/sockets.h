@@ -61,8 +61,9 @@ int
 sockets_listen(struct sockets *set, enum socket_use use, unsigned index, char *why,
                size_t why_size);
 
-/* Take no more clients on the listeners' sockets whose address is not in conf (NULL: on any), so that
- * those who accept until nothing is left leave nobody behind. To be called before they are told. */
+/* Take no more clients on the listeners' sockets whose address is not in conf (NULL: on any), so
+ * that those who accept until nothing is left leave nobody behind. To be called before they are
+ * told. */
 void
 sockets_let_nobody_in(struct sockets *set, const struct conf *conf);
 /* Close the sockets whose address is not in conf. */
