@@ -7,10 +7,11 @@ import time
 
 import pytest
 
-from harness import PATIENCE, Gate, Nginx, backend as answers, curl, http_config, free_port, until
+from harness import PATIENCE, Gate, Nginx, Reset, backend as answers, curl, http_config, free_port, until
 from harness.akashd import is_sanitized
 from harness.client import build, chunk
 from harness.fronts import FRONTS
+from harness.wire import Ended
 
 EVIL = b"GET /evil HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -296,6 +297,38 @@ def test_chunked_upload_is_passed_on_as_it_comes(shared_site):
     shared_site.backend.wait(lambda b: b"early" in b.received, "the first chunk")
     client.send(chunk(b"late") + b"0\r\n\r\n")
     assert client.response("POST").body == b"earlylate"
+
+
+CHUNKED = b"5;ext=1\r\nhello\r\n1\r\n!\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n"
+
+
+@pytest.mark.parametrize("end", [CHUNKED, CHUNKED[:CHUNKED.index(b"X-Sum")] + b"\r\n"], ids=["trailers", "plain"])
+def test_chunked_upload_may_be_cut_in_two_anywhere(shared_site, end):
+    shared_site.backend.always(answers.echo())
+    client = shared_site.client()
+    for at in range(len(end)):
+        seen = len(shared_site.backend.requests)
+        client.send(build("POST", f"/{at}", [("Transfer-Encoding", "chunked")]) + end[:at])
+        shared_site.backend.wait_requests(seen + 1)
+        client.send(end[at:], "POST")
+        assert client.response().body == b"hello!", at
+
+
+@pytest.mark.parametrize("end", [CHUNKED, CHUNKED[:CHUNKED.index(b"X-Sum")] + b"\r\n"], ids=["trailers", "plain"])
+def test_chunked_answer_may_be_cut_in_two_anywhere(shared_site, end):
+    client = shared_site.client()
+    for at in range(len(end)):
+        go = threading.Event()
+
+        def answer(x, at=at, go=go):
+            x.send(answers.head(fields=[("Transfer-Encoding", "chunked")]) + end[:at])
+            x.wait(go)
+            x.send(end[at:])
+        shared_site.backend.answer(answer)
+        client.request()
+        head = client.response_head()
+        go.set()
+        assert client.response_body(head).body == b"hello!" and head.complete, at
 
 
 def test_trailers_of_an_upload_are_never_merged_into_the_head(shared_site):
@@ -772,6 +805,74 @@ def test_slow_sender_costs_nobody_else_anything(shared_site):
         assert other.ask().status == 200
     slow.send(b"bcd")
     assert slow.response("POST").body == b"abcd"
+
+
+def test_client_that_pipelines_and_does_not_read_costs_bounded_memory(shared_site):
+    site, count = shared_site, 3000
+    before = site.akashd.workers()[0].kb("VmRSS")
+    site.backend.always(answers.fixed(b"x" * 16384))
+    client = site.client(rcvbuf=65536, record=False)
+    sender = threading.Thread(target=client.try_send, args=(build("GET", "/") * count,))
+    sender.start()
+    assert_stands_still(lambda: len(site.backend.requests))
+    assert_memory_is_bounded(site, before)
+    for _ in range(count):
+        assert len(client.response("GET").body) == 16384
+    sender.join(PATIENCE)
+
+
+# -- limits of connections
+
+
+def test_client_connection_ends_after_its_number_of_requests(make_site):
+    site = make_site(listener={"limits": {"requests_per_connection": 3}})
+    client = site.client()
+    assert [client.ask().closes for _ in range(3)] == [False, False, True]
+    assert client.ended() == "fin"
+
+
+def test_client_connection_ends_after_its_age(make_site):
+    site = make_site(listener={"limits": {"max_age": "300ms"}})
+    client = site.client()
+    began = time.monotonic()
+    answer = client.ask()
+    try:
+        while not answer.closes:
+            answer = client.ask()
+    except (Ended, Reset, OSError):
+        pytest.fail("the connection ended without a word")
+    assert 0.15 < time.monotonic() - began < PATIENCE
+    assert client.ended() == "fin"
+
+
+def test_backend_connection_ends_after_its_number_of_requests(make_site):
+    site = make_site(upstream={"keepalive": {"requests": 2}})
+    client = site.client()
+    for _ in range(6):
+        assert client.ask().status == 200
+    assert [len(c.requests) for c in site.backend.connections] == [2, 2, 2]
+
+
+def test_backend_connection_ends_after_its_lifetime(make_site):
+    site = make_site(upstream={"keepalive": {"lifetime": "300ms"}})
+    client = site.client()
+    until(lambda: client.ask().status == 200 and len(site.backend.connections) > 1, "a second connection")
+    assert site.backend.connections[0].quiet_end.wait(PATIENCE)
+
+
+def test_no_more_backend_connections_are_kept_than_allowed(make_site):
+    site = make_site(upstream={"keepalive": {"connections": 2}})
+    gate = Gate()
+    site.backend.always(gate.hold())
+    clients = [site.client() for _ in range(6)]
+    for client in clients:
+        client.request()
+    gate.wait_waiting(6)
+    gate.release()
+    assert [c.response().status for c in clients] == [200] * 6
+    site.backend.wait(lambda b: sum(c.open for c in b.connections) == 2, "four of six to be closed")
+    assert clients[0].ask().status == 200
+    assert len(site.backend.connections) == 6
 
 
 # -- real peers

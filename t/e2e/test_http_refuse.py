@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from harness import PATIENCE, Client, Reset, backend as answers, free_port, http_config, until
+from harness.akashd import is_sanitized
 from harness.client import build
 from harness.wire import Ended
 
@@ -270,6 +271,18 @@ def test_refused(site, row):
     assert recorded(site) == []
 
 
+@table({name: row for name, row in REFUSED.items() if len(row[0]) < 300})
+def test_refused_when_it_comes_in_single_bytes(site, row):
+    raw, statuses = row
+    client = site.client()
+    for byte in raw + SMUGGLED:
+        if not client.try_send(bytes([byte])):
+            break
+    answer = read_refusal(client)
+    assert answer.status in statuses, answer
+    assert recorded(site) == []
+
+
 @table(BAD_CHUNKS)
 def test_bad_chunks_never_make_a_whole_message(site, row):
     client = site.client()
@@ -282,6 +295,17 @@ def test_bad_chunks_never_make_a_whole_message(site, row):
     for request in others:
         assert request.connection.quiet_end.wait(PATIENCE), "backend connection stayed open"
     assert site.backend.malformed == []
+
+
+@table({name: row for name, row in BAD_CHUNKS.items() if len(row) < 100})
+def test_bad_chunks_in_single_bytes_never_make_a_whole_message(site, row):
+    client = site.client()
+    for byte in chunked(row) + SMUGGLED:
+        if not client.try_send(bytes([byte])):
+            break
+    assert read_refusal(client, "POST").status in {400, 413, 431}
+    others = recorded(site)
+    assert not [r for r in others if r.complete or r.target != "/post"], others
 
 
 @table(EITHER)
@@ -307,6 +331,14 @@ def test_nothing_behind_a_refused_request_is_read_as_a_request(site):
     client.send(post(b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n") + SMUGGLED * 10)
     assert read_refusal(client).status == 400
     assert recorded(site) == []
+
+
+def test_request_behind_one_that_said_close_is_not_served(site):
+    client = site.client()
+    client.send(build("GET", "/last", [("Connection", "close")]) + build("GET", "/ignored"))
+    assert client.response("GET").closes
+    assert client.ended() == "fin"
+    assert [r.target for r in recorded(site)] == ["/last"]
 
 
 def test_request_before_a_refused_one_is_answered_first(site):
@@ -406,6 +438,7 @@ DIRTY_ANSWERS = {
     "equal lengths": OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nok",
     "LF for line ends": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
     "length on 204": b"HTTP/1.1 204 No\r\nContent-Length: 2\r\n\r\n",
+    "coding on 304": b"HTTP/1.1 304 Same\r\nTransfer-Encoding: chunked\r\n\r\n",
     "coding on 204": b"HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n",
     "coding in HTTP/1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
 }
@@ -422,12 +455,28 @@ def test_malformed_answer_is_502(site, row):
     site.fence()
 
 
+def in_single_bytes(raw):
+    def answer(x):
+        x.body()
+        for byte in raw:
+            x.send(bytes([byte]))
+        x.close()
+    return answer
+
+
+@table({name: row for name, row in BAD_ANSWERS.items() if len(row) < 300})
+def test_malformed_answer_in_single_bytes_is_502(site, row):
+    site.backend.always(in_single_bytes(row))
+    answer = site.client().ask()
+    assert (answer.status, answer.complete) == (502, True)
+
+
 @table(DIRTY_ANSWERS)
 def test_dirty_answer_is_502_or_cleaned(site, row):
     site.backend.answer(answers.raw(row, "keep"))
     client = site.client()
     answer = client.ask()  # the client's own parser accepts nothing dirty
-    assert answer.status in (200, 204, 502) and answer.complete
+    assert answer.status in (200, 204, 304, 502) and answer.complete
     assert "Set-Cookie" not in answer.fields
     if answer.status == 200:
         assert answer.body == b"ok"
@@ -490,6 +539,25 @@ def test_bad_chunk_of_an_answer_cuts_it(site, bad):
     if answer.status == 200:
         assert not answer.complete
     assert site.backend.connections[0].quiet_end.wait(PATIENCE), "backend connection stayed open"
+    site.fence()
+
+
+def test_flood_of_interim_answers_is_bounded(site):
+    """Passed on as fast as the client reads, or given up; never stored."""
+    def answer(x):
+        for _ in range(2000):
+            x.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n" * 100)
+        answers.fixed(b"ok")(x)
+    worker = site.akashd.workers()[0]
+    before = worker.kb("VmRSS")
+    site.backend.always(answer)
+    client = site.client(rcvbuf=65536, record=False)
+    client.request()
+    site.backend.wait(lambda b: b.blocked.is_set() or not b.connections[-1].open or not b.concurrent)
+    if not is_sanitized():
+        assert worker.kb("VmRSS") - before < 8192
+    client.close()
+    site.backend.always(answers.fixed(b"ok"))
     site.fence()
 
 
