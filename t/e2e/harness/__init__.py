@@ -7,9 +7,11 @@ from .client import Client
 from .fronts import FRONTS
 from .load import Load
 from .peers import Nginx, curl
+from .traffic import CounterWatch, Echo, Farm, Streams
 from .wire import PATIENCE, Malformed, Reset, Silence, free_port, until
 
 __all__ = [
-    "Akashd", "Client", "FRONTS", "Gate", "Load", "Malformed", "Nginx", "PATIENCE", "Reset",
-    "ScriptedBackend", "Silence", "curl", "free_port", "http_config", "tcp_config", "until",
+    "Akashd", "Client", "CounterWatch", "Echo", "FRONTS", "Farm", "Gate", "Load", "Malformed", "Nginx",
+    "PATIENCE", "Reset", "ScriptedBackend", "Silence", "Streams", "curl", "free_port", "http_config",
+    "tcp_config", "until",
 ]

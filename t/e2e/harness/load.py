@@ -2,8 +2,9 @@
 """load.py - many clients at once, with every request accounted for.
 
 A Load runs its clients on an event loop in a thread of its own. Each request ends in exactly one record:
-counted as ok, or listed with when, who and why. Keep-alive clients reconnect when an answer said close; a
-connection that ends while an answer is owed is a failure, and so is a refused connect.
+counted as ok, or listed with when, who and why. Keep-alive clients reconnect when an answer said close, and
+when the connection was ended before a byte of the next request was sent; a connection that ends while an
+answer is owed is a failure, and so are a reset and a refused connect.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ class Failure:
     client: str
     number: int
     why: str
+    began: float = 0.0  # both times are monotonic less Load.began
+    local: int = None  # the client's port
 
 
 @dataclass
@@ -38,6 +41,7 @@ class Account:
     tags: Counter = field(default_factory=Counter)
     latencies: list = field(default_factory=list)
     connects: int = 0
+    idle_ends: int = 0  # connections that were ended by FIN between requests
 
     @property
     def total(self):
@@ -59,12 +63,14 @@ class _Exchange(asyncio.Protocol):
         self.buf = bytearray()
         self.waiter = None
         self.lost = None  # "FIN" or the error's name once the connection has ended
+        self.local = None
 
     def connection_made(self, transport):
         self.transport = transport
         sock = transport.get_extra_info("socket")
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.local = sock.getsockname()[1]
 
     def data_received(self, data):
         self.buf += data
@@ -108,14 +114,16 @@ class Load:
 
     check(status, head, body) returns None when the answer is right, else why not.
     tag(head, body), if given, names what the answer is counted under in account.tags.
-    limit is how many requests each client makes at most.
+    limit is how many requests each client makes at most; with until_refused a client whose connect is
+    refused is through, which then is no failure.
     """
 
     def __init__(self, port, keepalive=0, fresh=0, target="/", host="127.0.0.1", tls=None, limit=None,
-                 check=None, tag=None, timeout=15, body=None, pause=0.0):
+                 check=None, tag=None, timeout=15, body=None, pause=0.0, until_refused=False):
         self.port, self.host, self.tls, self.limit = port, host, tls, limit
         self.check = check or (lambda s, h, b: None if s == 200 else f"status {s}")
         self.tag, self.timeout, self.pause = tag, timeout, pause
+        self.until_refused = until_refused
         self.account = Account()
         self.began = time.monotonic()
         self.stopping = threading.Event()
@@ -178,15 +186,22 @@ class Load:
             try:
                 if end is None:
                     end = await asyncio.wait_for(self._connect(), self.timeout)
+                elif end.lost == "FIN" and not end.buf:
+                    self.account.idle_ends += 1
+                    end.transport.close()
+                    phase, end = "connect", None
+                    end = await asyncio.wait_for(self._connect(), self.timeout)
                 phase = "answer"
                 end.transport.write(request)
                 status, head, body = await asyncio.wait_for(end.answer(), self.timeout)
-                self._count(name, number, status, head, body, began)
+                self._count(name, number, status, head, body, began, end)
                 if not keep or CLOSE.search(head):
                     end.transport.close()
                     end = None
             except (OSError, ssl.SSLError, asyncio.TimeoutError, ValueError) as why:
-                self._fail(name, number, f"{phase}: {str(why) or type(why).__name__}")
+                if self.until_refused and phase == "connect" and isinstance(why, ConnectionRefusedError):
+                    return
+                self._fail(name, number, f"{phase}: {str(why) or type(why).__name__}", began, end)
                 if end is not None:
                     end.transport.abort()
                     end = None
@@ -196,15 +211,16 @@ class Load:
         if end is not None:
             end.transport.close()
 
-    def _count(self, name, number, status, head, body, began):
+    def _count(self, name, number, status, head, body, began, end):
         self.account.statuses[status] += 1
         wrong = self.check(status, head, body)
         if wrong:
-            return self._fail(name, number, wrong)
+            return self._fail(name, number, wrong, began, end)
         self.account.ok += 1
         self.account.latencies.append(time.monotonic() - began)
         if self.tag:
             self.account.tags[self.tag(head, body)] += 1
 
-    def _fail(self, name, number, why):
-        self.account.failures.append(Failure(time.monotonic() - self.began, name, number, why))
+    def _fail(self, name, number, why, began, end):
+        self.account.failures.append(Failure(time.monotonic() - self.began, name, number, why,
+                                             began - self.began, end.local if end else None))
