@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,6 +21,11 @@
 
 #define RECENTLY_USED_MS \
     1000 /* an idle connection this fresh is trusted with what cannot be repeated */
+#define LOG_INTERVAL_MS 60000
+
+/* A descriptor kept back: a client that was accepted with the last one still gets its backend, and
+ * only then accepting pauses. */
+static int spare_fd = -1;
 
 /* ---- views ---- */
 
@@ -92,9 +98,18 @@ apply_upstream(const struct conf_upstream *up)
     }
 }
 
+static void
+keep_spare(void)
+{
+    if (spare_fd < 0) {
+        spare_fd = eventfd(0, EFD_CLOEXEC);
+    }
+}
+
 void
 upstream_apply(struct conf *conf)
 {
+    keep_spare();
     for (unsigned slot = 0; slot < SHM_BACKENDS; slot++) {
         if (worker.backends[slot]) {
             worker.backends[slot]->is_removed = true;
@@ -282,11 +297,27 @@ connecting_abort(struct stream *s, struct end *e, enum reason why)
 
 static const struct end_ops connecting_ops = {.abort = connecting_abort};
 
+static int
+new_socket(int family)
+{
+    int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+    int fd = socket(family, type, 0);
+    if (fd < 0 && errno == EMFILE && spare_fd >= 0) {
+        close(spare_fd);
+        spare_fd = -1;
+        return socket(family, type, 0);
+    }
+    if (fd >= 0) {
+        keep_spare();
+    }
+    return fd;
+}
+
 /* A tunnel may be silent for long: keep-alive finds a peer that went without a word. */
 static int
 open_socket(const struct addr *to, bool is_tunnel)
 {
-    int fd = socket(to->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = new_socket(to->sa.sa_family);
     if (fd < 0) {
         return -1;
     }
@@ -323,6 +354,17 @@ open_conn(struct stream *s, struct backend *b, int fd)
 }
 
 static void
+log_no_socket(const struct stream *s, int error)
+{
+    static struct log_limit limit;
+    uint64_t suppressed;
+    if (log_limit_pass(&limit, worker_now_ms(), LOG_INTERVAL_MS, &suppressed)) {
+        log_warn("backend %s/%s: no socket: %s (%llu more times before)", s->upstream->name,
+                 s->backend->id, strerror(error), (unsigned long long)suppressed);
+    }
+}
+
+static void
 connect_fresh(struct stream *s)
 {
     struct backend *b = s->taken;
@@ -338,8 +380,7 @@ connect_fresh(struct stream *s)
     if (!c) {
         int error = errno;
         shm_gauge_sub(worker.row, b->open);
-        log_warn("backend %s/%s: no socket: %s", s->upstream->name, s->backend->id,
-                 strerror(error));
+        log_no_socket(s, error);
         stream_fail(s, REASON_internal);
         return;
     }
