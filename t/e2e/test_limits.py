@@ -13,6 +13,7 @@ from collections import Counter
 import pytest
 
 from harness import Client, Gate, Load, Reset, free_port, http_config, tcp_config, until
+from harness.akashd import is_sanitized
 from harness.backend import fixed, tcp_echo
 from harness.client import build
 from harness.fronts import FRONTS
@@ -571,7 +572,7 @@ def test_a_crowd_of_500_slow_clients_does_not_disturb_others(launch, scripted):
     assert account.latencies[int(len(account.latencies) * 0.99)] < 1
     assert akashd.metrics().value("akash_active_connections") == 500
     assert not [r for r in backend.requests if r.target == "/slow"]
-    assert worker.kb("VmRSS") - before < 500 * 16, "a slow client costs more than 16 KB"
+    assert is_sanitized() or worker.kb("VmRSS") - before < 500 * 16, "a slow client costs more than 16 KB"
     crowd.close()
     akashd.wait_metric("akash_active_connections", lambda v: v == 0)
 
@@ -608,7 +609,7 @@ def test_slow_readers_of_answers_cost_bounded_memory(launch, scripted):
     with Client(port) as client:
         backend.answer(fixed(b"quick"))
         assert client.ask().body == b"quick"
-    assert worker.kb("VmRSS") - before < 60 * 160
+    assert is_sanitized() or worker.kb("VmRSS") - before < 60 * 160
     assert len(readers[0].response().body) == 3000000
     for reader in readers:
         reader.close()
