@@ -589,11 +589,14 @@ def test_a_half_closed_tunnel_ends_by_the_timeout_too(make_pair):
 def test_a_reader_that_stands_still_ends_by_the_send_timeout(make_pair):
     pair = make_pair(upstream={"timeouts": {"send": "500ms"}})
     client, server = pair.open(record=False)
-    fill_until_blocked(client.sock)
-    client.sock.setblocking(True)
     began = time.monotonic()
-    assert client.ended() == "rst"
-    assert time.monotonic() - began < 3
+    try:
+        fill_until_blocked(client.sock)
+        client.sock.setblocking(True)
+        assert client.ended() == "rst"
+    except ConnectionResetError:
+        pass  # the queues of the kernel took longer to fill than the deadline
+    assert 0.5 <= time.monotonic() - began < 4
     pair.akashd.wait_metric("akash_failures_total", lambda v: v == 1, reason="send_timeout")
 
 
