@@ -152,12 +152,20 @@ put_json_text(struct line *l, const char *key, struct slice s)
     put(l, "\"");
 }
 
+/* A tunnel has none of it: empty values. */
+static const struct stream_http *
+http_of(const struct stream *s)
+{
+    static const struct stream_http none;
+    return s->http ? s->http : &none;
+}
+
 static struct slice
 field(const struct stream *s, enum http_field_id id)
 {
-    for (unsigned i = 0; i < s->req.nfields; i++) {
-        if (s->req.fields[i].id == id) {
-            return s->req.fields[i].value;
+    for (unsigned i = 0; i < http_of(s)->req.nfields; i++) {
+        if (http_of(s)->req.fields[i].id == id) {
+            return http_of(s)->req.fields[i].value;
         }
     }
     return SLICE("");
@@ -195,11 +203,11 @@ put_combined(struct line *l, const struct stream *s)
     put(l, " - - [");
     put_time(l, "%d/%b/%Y:%H:%M:%S %z");
     put(l, "] \"");
-    if (s->req.method_text.len > 0) {
-        put_escaped(l, s->req.method_text, "-");
+    if (http_of(s)->req.method_text.len > 0) {
+        put_escaped(l, http_of(s)->req.method_text, "-");
         put(l, " ");
-        put_escaped(l, s->req.target, "-");
-        put(l, " HTTP/1.%u", s->req.minor);
+        put_escaped(l, http_of(s)->req.target, "-");
+        put(l, " HTTP/1.%u", http_of(s)->req.minor);
     } else {
         put(l, "-");
     }
@@ -223,16 +231,16 @@ put_json(struct line *l, const struct stream *s)
     put(l, "{\"time\":\"");
     put_time(l, "%Y-%m-%dT%H:%M:%S%z");
     put(l, "\"");
-    put_json_text(l, "id", s->request_id);
+    put_json_text(l, "id", http_of(s)->request_id);
     put_json_text(l, "listener", slice_from_str(s->listener->name));
     put(l, ",\"client\":\"");
     put_client(l, s);
     put(l, "\"");
-    put_json_text(l, "method", s->req.method_text);
-    put_json_text(l, "host", s->req.authority);
-    put_json_text(l, "path", s->req.target);
+    put_json_text(l, "method", http_of(s)->req.method_text);
+    put_json_text(l, "host", http_of(s)->req.authority);
+    put_json_text(l, "path", http_of(s)->req.target);
     put(l, ",\"protocol\":\"%s\",\"status\":%u,\"reason\":\"%s\"",
-        s->is_tcp ? "tcp" : (s->req.minor ? "HTTP/1.1" : "HTTP/1.0"), s->status,
+        s->is_tcp ? "tcp" : (http_of(s)->req.minor ? "HTTP/1.1" : "HTTP/1.0"), s->status,
         s->reason == REASON_none ? "" : reason_table[s->reason].token);
     put_json_text(l, "upstream", s->upstream_name);
     put_json_text(l, "backend", s->backend_name);
@@ -241,7 +249,7 @@ put_json(struct line *l, const struct stream *s)
     put(l,
         ",\"request_s\":%.6f,\"queue_s\":0,\"connect_s\":%.6f,\"response_s\":%.6f,\"total_s\":%.6f",
         seconds(s->first_us, s->begin_us), seconds(s->connect_us, s->connected_us),
-        seconds(s->sent_us, s->head_us), seconds(s->first_us, now));
+        seconds(http_of(s)->sent_us, http_of(s)->head_us), seconds(s->first_us, now));
     put_json_text(l, "tls", s->tls_version);
     put(l, ",\"resumed\":%s", s->is_resumed ? "true" : "false");
     put_json_text(l, "user_agent", field(s, HTTP_FIELD_USER_AGENT));

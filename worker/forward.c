@@ -47,8 +47,8 @@ forward_new_id(char *out)
 void
 forward_make_id(struct stream *s)
 {
-    if (s->request_id.len == 0) {
-        s->request_id = forward_new_id(s->id);
+    if (s->http->request_id.len == 0) {
+        s->http->request_id = forward_new_id(s->http->id);
     }
 }
 
@@ -62,7 +62,7 @@ add_field(struct http_msg *m, enum http_field_id id, struct slice name, struct s
 static int
 own_fields(struct stream *s)
 {
-    struct http_msg *m = &s->req;
+    struct http_msg *m = &s->http->req;
     size_t room = (size_t)m->nfields + EXTRA_FIELDS;
     struct http_field *fields = stream_alloc(s, room * sizeof(*fields));
     if (!fields) {
@@ -103,7 +103,7 @@ set_host(struct http_msg *m)
 static struct slice
 forwarded_for(struct stream *s)
 {
-    struct http_msg *m = &s->req;
+    struct http_msg *m = &s->http->req;
     size_t len = ADDR_TEXT_MAX;
     for (unsigned i = 0; i < m->nfields; i++) {
         if (m->fields[i].id == HTTP_FIELD_X_FORWARDED_FOR) {
@@ -132,7 +132,7 @@ forwarded_for(struct stream *s)
 static void
 set_forwarded(struct stream *s)
 {
-    struct http_msg *m = &s->req;
+    struct http_msg *m = &s->http->req;
     struct slice xff = forwarded_for(s);
     for (unsigned i = 0; i < m->nfields; i++) {
         uint8_t id = m->fields[i].id;
@@ -148,14 +148,14 @@ set_forwarded(struct stream *s)
     if (m->authority.len > 0) {
         add_field(m, HTTP_FIELD_X_FORWARDED_HOST, SLICE("X-Forwarded-Host"), m->authority);
     }
-    add_field(m, HTTP_FIELD_X_REQUEST_ID, SLICE("X-Request-ID"), s->request_id);
+    add_field(m, HTTP_FIELD_X_REQUEST_ID, SLICE("X-Request-ID"), s->http->request_id);
 }
 
 /* Resolve dot segments, so that what was routed is what is forwarded. */
 static enum reason
 normalize_path(struct stream *s)
 {
-    struct http_msg *m = &s->req;
+    struct http_msg *m = &s->http->req;
     if (m->path.len == 0 || m->path.ptr[0] != '/') {
         return REASON_none; /* "*" */
     }
@@ -190,10 +190,10 @@ forward_request(struct stream *s)
     if (why != REASON_none) {
         return why;
     }
-    if (!http_strip_hop_by_hop(&s->req)) {
+    if (!http_strip_hop_by_hop(&s->http->req)) {
         return REASON_bad_request;
     }
-    set_host(&s->req);
+    set_host(&s->http->req);
     if (s->conf_listener->forwarded_headers) {
         set_forwarded(s);
     }

@@ -14,7 +14,7 @@ frame_answer(struct http1_client *hc, const struct stream *s, const struct http_
     hc->is_closing |= worker_is_retiring() || hc->listener->is_removed;
     hc->is_closing |= !s->client.is_recv_done; /* an answer before the end of the upload */
     hc->is_chunked =
-        (m->body == HTTP_BODY_CHUNKED || m->body == HTTP_BODY_CLOSE) && s->req.minor >= 1;
+        (m->body == HTTP_BODY_CHUNKED || m->body == HTTP_BODY_CLOSE) && s->http->req.minor >= 1;
     hc->is_until_close =
         !hc->is_chunked && (m->body == HTTP_BODY_CHUNKED || m->body == HTTP_BODY_CLOSE);
     hc->is_closing |= hc->is_until_close;
@@ -47,7 +47,7 @@ client_send_head(struct stream *s, struct end *e, struct http_msg *m)
         }
         if (hc->is_closing) {
             end = http1_put_slice(end, SLICE("Connection: close\r\n"));
-        } else if (s->req.minor == 0) {
+        } else if (s->http->req.minor == 0) {
             end = http1_put_slice(end, SLICE("Connection: keep-alive\r\n"));
         }
     }
@@ -113,9 +113,9 @@ answer_failure(struct http1_client *hc, struct stream *s, enum reason why)
     char answer[REPLY_MAX];
     forward_make_id(s);
     hc->is_closing |= !is_whole || worker_is_retiring() || why == REASON_bad_request;
-    bool is_head = s->req.method == HTTP_HEAD;
+    bool is_head = s->http->req.method == HTTP_HEAD;
     conn_put_copy(&hc->conn, answer,
-                  reply_write(answer, s->request_id, why, hc->is_closing, is_head));
+                  reply_write(answer, s->http->request_id, why, hc->is_closing, is_head));
     conn_flush(&hc->conn);
     hc->stream = NULL;
     if (hc->is_closing) {

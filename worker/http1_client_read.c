@@ -18,7 +18,7 @@ static bool
 is_last_request(const struct http1_client *hc, const struct stream *s)
 {
     const struct conf_listener *l = s->conf_listener;
-    return !s->req.is_keep_alive || worker_is_retiring() || hc->listener->is_removed ||
+    return !s->http->req.is_keep_alive || worker_is_retiring() || hc->listener->is_removed ||
            (l->requests_per_connection != 0 && hc->requests >= l->requests_per_connection) ||
            (l->max_age_ms != 0 && worker_now_ms() - hc->born_ms >= l->max_age_ms);
 }
@@ -29,8 +29,8 @@ begin_request(struct http1_client *hc)
     struct stream *s = hc->stream;
     hc->requests++;
     hc->is_closing = is_last_request(hc, s);
-    http1_body_begin(&hc->body, &s->req);
-    hc->state = s->req.body == HTTP_BODY_NONE ? CLIENT_WAIT : CLIENT_BODY;
+    http1_body_begin(&hc->body, &s->http->req);
+    hc->state = s->http->req.body == HTTP_BODY_NONE ? CLIENT_WAIT : CLIENT_BODY;
     conn_set_read_due(&hc->conn, 0);
     stream_begin(s);
 }
@@ -57,16 +57,16 @@ static int
 grow_head(struct stream *s)
 {
     uint32_t cap = s->conf_listener->header_bytes + 4;
-    if (s->head != s->arena || cap <= s->head_cap) {
+    if (s->http->head != s->arena || cap <= s->http->head_cap) {
         return -1;
     }
     char *head = malloc(cap);
     if (!head) {
         return -1;
     }
-    memcpy(head, s->head, s->head_len);
-    s->head = head;
-    s->head_cap = cap;
+    memcpy(head, s->http->head, s->http->head_len);
+    s->http->head = head;
+    s->http->head_cap = cap;
     return 0;
 }
 
@@ -74,20 +74,20 @@ static int
 parse_head(struct stream *s, size_t seen)
 {
     bool is_first = seen == 0;
-    bool is_full = s->head_len == s->head_cap && s->head != s->arena;
-    if (!is_first && !is_full && http1_head_end(s->head, s->head_len, seen) == 0) {
+    bool is_full = s->http->head_len == s->http->head_cap && s->http->head != s->arena;
+    if (!is_first && !is_full && http1_head_end(s->http->head, s->http->head_len, seen) == 0) {
         return 0;
     }
-    s->req.fields = worker.fields;
-    s->req.max_fields = (uint16_t)s->conf_listener->header_count;
+    s->http->req.fields = worker.fields;
+    s->http->req.max_fields = (uint16_t)s->conf_listener->header_count;
     struct http_limits limits = head_limits(s);
-    return http1_parse_request(s->head, s->head_len, &limits, &s->req);
+    return http1_parse_request(s->http->head, s->http->head_len, &limits, &s->http->req);
 }
 
 static struct stream *
 open_stream(struct http1_client *hc)
 {
-    struct stream *s = stream_new(hc->listener, &hc->conn, &http1_client_ops);
+    struct stream *s = stream_new_http(hc->listener, &hc->conn, &http1_client_ops);
     if (!s) {
         http1_client_close(hc);
         return NULL;
@@ -109,16 +109,16 @@ take_head(struct http1_client *hc, struct slice bytes)
     bool is_first = !hc->stream;
     struct stream *s = is_first ? open_stream(hc) : hc->stream;
     while (s) {
-        size_t seen = s->head_len;
-        size_t n = s->head_cap - s->head_len;
+        size_t seen = s->http->head_len;
+        size_t n = s->http->head_cap - s->http->head_len;
         n = n < bytes.len - used ? n : bytes.len - used;
-        memcpy(s->head + s->head_len, bytes.ptr + used, n);
-        s->head_len += (uint32_t)n;
+        memcpy(s->http->head + s->http->head_len, bytes.ptr + used, n);
+        s->http->head_len += (uint32_t)n;
         int r = parse_head(s, seen);
         if (r > 0) {
             used += (size_t)r - seen;
-            s->head_len = (uint32_t)r;
-            s->arena_used = s->head == s->arena ? s->head_len : 0;
+            s->http->head_len = (uint32_t)r;
+            s->arena_used = s->http->head == s->arena ? s->http->head_len : 0;
             begin_request(hc);
             return used;
         }
@@ -283,22 +283,43 @@ splice_body(struct http1_client *hc)
     return true;
 }
 
+/* 0, or -1 when memory is short: the connection has ended then. */
+static int
+keep(struct http1_client *hc, const char *bytes, size_t len)
+{
+    if (buf_append(&hc->conn.in, bytes, len) == 0) {
+        return 0;
+    }
+    hc->conn.is_broken = true;
+    http1_client_on_end(hc);
+    return -1;
+}
+
+/* Bytes that wait for more of their kind (a trailer section) come before those that were read. */
+static bool
+use_bytes(struct http1_client *hc, struct slice bytes)
+{
+    struct conn *c = &hc->conn;
+    if (c->in) {
+        if (keep(hc, bytes.ptr, bytes.len) == 0) {
+            take_kept(hc);
+        }
+        return c->is_open;
+    }
+    size_t used = take(hc, bytes);
+    if (c->is_open && used < bytes.len && hc->state != CLIENT_LINGER) {
+        return keep(hc, bytes.ptr + used, bytes.len - used) == 0;
+    }
+    return c->is_open;
+}
+
 static bool
 read_once(struct http1_client *hc)
 {
-    struct conn *c = &hc->conn;
     char *bytes;
-    ssize_t n = conn_read_scratch(c, WORKER_SCRATCH_BYTES, &bytes);
+    ssize_t n = conn_read_scratch(&hc->conn, WORKER_SCRATCH_BYTES, &bytes);
     if (n > 0) {
-        size_t used = take(hc, slice_of(bytes, (size_t)n));
-        if (c->is_open && used < (size_t)n && hc->state != CLIENT_LINGER) {
-            if (buf_append(&c->in, bytes + used, (size_t)n - used) != 0) {
-                c->is_broken = true;
-                http1_client_on_end(hc);
-                return false;
-            }
-        }
-        return c->is_open;
+        return use_bytes(hc, slice_of(bytes, (size_t)n));
     }
     if (n != IO_AGAIN) {
         http1_client_on_end(hc);
@@ -328,7 +349,7 @@ http1_client_read(struct http1_client *hc)
     if (c->in) {
         take_kept(hc);
     }
-    for (int i = 0; c->is_open && !c->in && c->is_readable && http1_client_wants_bytes(hc); i++) {
+    for (int i = 0; c->is_open && c->is_readable && http1_client_wants_bytes(hc); i++) {
         if (i == READ_BUDGET) {
             conn_run_later(c);
             break;

@@ -90,8 +90,8 @@ take_head(struct http1_upstream *hu, struct slice bytes)
         hu->seen = (uint32_t)bytes.len;
         return 0;
     }
-    int n =
-        http1_parse_response(bytes.ptr, bytes.len, &limits, (enum http_method)s->req.method, &m);
+    int n = http1_parse_response(bytes.ptr, bytes.len, &limits,
+                                 (enum http_method)s->http->req.method, &m);
     if (n < 0) {
         on_bad_answer(hu, REASON_bad_response);
         return 0;

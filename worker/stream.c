@@ -28,7 +28,7 @@ static struct list free_streams = LIST_INIT(free_streams);
 static unsigned nfree;
 
 static struct stream *
-alloc_stream(void)
+alloc_http(void)
 {
     if (list_is_empty(&free_streams)) {
         return malloc(STREAM_BYTES);
@@ -39,14 +39,9 @@ alloc_stream(void)
     return s;
 }
 
-struct stream *
-stream_new(struct listener *l, struct conn *client, const struct end_ops *ops)
+static void
+begin(struct stream *s, struct listener *l, struct conn *client, const struct end_ops *ops)
 {
-    struct stream *s = alloc_stream();
-    if (!s) {
-        return NULL;
-    }
-    memset(s, 0, sizeof(*s));
     s->listener = l;
     s->conf = conf_ref(l->owner);
     s->conf_listener = l->conf;
@@ -58,9 +53,39 @@ stream_new(struct listener *l, struct conn *client, const struct end_ops *ops)
         s->is_resumed = transport_tls_is_resumed(&client->io);
     }
     s->first_us = worker_now_us();
-    s->head = s->arena;
-    s->head_cap = HEAD_FIRST_BYTES;
     list_add_tail(&worker.streams, &s->link);
+}
+
+/* One block: the stream, its HTTP part, and the arena in the rest. */
+struct stream *
+stream_new_http(struct listener *l, struct conn *client, const struct end_ops *ops)
+{
+    struct stream *s = alloc_http();
+    if (!s) {
+        return NULL;
+    }
+    memset(s, 0, sizeof(*s) + sizeof(*s->http));
+    s->http = (struct stream_http *)(s + 1);
+    s->arena = (char *)(s->http + 1);
+    s->arena_size = STREAM_BYTES - sizeof(*s) - sizeof(*s->http);
+    s->http->head = s->arena;
+    s->http->head_cap = HEAD_FIRST_BYTES;
+    begin(s, l, client, ops);
+    return s;
+}
+
+struct stream *
+stream_new_tcp(struct listener *l, struct conn *client, const struct end_ops *ops)
+{
+    struct stream *s = malloc(sizeof(*s) + STREAM_TCP_ARENA);
+    if (!s) {
+        return NULL;
+    }
+    memset(s, 0, sizeof(*s));
+    s->is_tcp = true;
+    s->arena = (char *)(s + 1);
+    s->arena_size = STREAM_TCP_ARENA;
+    begin(s, l, client, ops);
     return s;
 }
 
@@ -68,7 +93,7 @@ void *
 stream_alloc(struct stream *s, size_t len)
 {
     size_t used = (s->arena_used + 7u) & ~(size_t)7u;
-    if (used + len <= STREAM_BYTES - sizeof(*s)) {
+    if (used + len <= s->arena_size) {
         s->arena_used = (uint32_t)(used + len);
         return s->arena + used;
     }
@@ -89,13 +114,13 @@ free_stream(struct stream *s)
         free(s->blocks);
         s->blocks = next;
     }
-    if (s->head != s->arena) {
-        free(s->head);
+    if (s->http && s->http->head != s->arena) {
+        free(s->http->head);
     }
     splice_pipe_release(&s->pipes[0]);
     splice_pipe_release(&s->pipes[1]);
     conf_unref(s->conf);
-    if (nfree >= FREE_STREAMS_MAX) {
+    if (s->is_tcp || nfree >= FREE_STREAMS_MAX) {
         free(s);
         return;
     }
@@ -204,7 +229,7 @@ unpin_conf(struct stream *s)
 static enum reason
 check_request(const struct stream *s)
 {
-    const struct http_msg *req = &s->req;
+    const struct http_msg *req = &s->http->req;
     if (req->method == HTTP_TRACE || req->method == HTTP_CONNECT) {
         return REASON_method;
     }
@@ -232,20 +257,19 @@ stream_begin(struct stream *s)
         return;
     }
     const struct conf_route *route =
-        conf_router_find(s->conf_listener->router, s->req.authority, s->req.path);
+        conf_router_find(s->conf_listener->router, s->http->req.authority, s->http->req.path);
     if (!route) {
         stream_fail(s, REASON_no_route);
         return;
     }
     s->upstream = route->upstream;
-    upstream_acquire(s, conf_upstream_pool(route->upstream, s->req.path));
+    upstream_acquire(s, conf_upstream_pool(route->upstream, s->http->req.path));
 }
 
 void
 stream_begin_tcp(struct stream *s)
 {
     s->begin_us = worker_now_us();
-    s->is_tcp = true;
     enter(s, STREAM_PICK);
     s->upstream = s->conf_listener->upstream;
     upstream_acquire(s, &s->upstream->pools[0]);
@@ -265,8 +289,8 @@ stream_on_connected(struct stream *s)
         return;
     }
     enter(s, STREAM_SEND);
-    s->server.ops->send_head(s, &s->server, &s->req);
-    if (s->req.body == HTTP_BODY_NONE) {
+    s->server.ops->send_head(s, &s->server, &s->http->req);
+    if (s->http->req.body == HTTP_BODY_NONE) {
         s->client.is_recv_done = true;
         s->server.is_send_done = true;
         stream_on_sent(s);
@@ -307,7 +331,7 @@ stream_on_connect_failed(struct stream *s, enum reason why)
 void
 stream_on_server_lost(struct stream *s)
 {
-    bool may_repeat = !s->has_sent_body && http_method_is_idempotent(s->req.method);
+    bool may_repeat = !s->has_sent_body && http_method_is_idempotent(s->http->req.method);
     if (s->is_on_reused && may_repeat) {
         leave_backend(s);
         s->wants_fresh = true;
@@ -323,7 +347,7 @@ stream_on_server_lost(struct stream *s)
 void
 stream_on_sent(struct stream *s)
 {
-    s->sent_us = worker_now_us();
+    s->http->sent_us = worker_now_us();
     if (!s->has_head) {
         uint32_t timeout = s->upstream->timeouts.response;
         conn_set_read_due(s->server.conn, timeout ? worker_now_ms() + timeout : 0);
@@ -338,7 +362,7 @@ on_interim(struct stream *s, struct http_msg *m)
     if (m->status == 101) {
         upstream_count_failure(s->taken);
         stream_fail(s, REASON_bad_response);
-    } else if (s->req.minor >= 1) {
+    } else if (s->http->req.minor >= 1) {
         s->client.ops->send_head(s, &s->client, m);
     }
 }
@@ -356,9 +380,9 @@ stream_on_response(struct stream *s, struct http_msg *m)
         return;
     }
     enter(s, STREAM_FORWARD);
-    s->head_us = worker_now_us();
-    uint64_t since = s->sent_us ? s->sent_us : s->connected_us;
-    shm_observe(&s->taken->counters->response, s->head_us - since);
+    s->http->head_us = worker_now_us();
+    uint64_t since = s->http->sent_us ? s->http->sent_us : s->connected_us;
+    shm_observe(&s->taken->counters->response, s->http->head_us - since);
     s->status = m->status;
     s->has_head = true;
     s->client.ops->send_head(s, &s->client, m);

@@ -23,7 +23,8 @@
 #include "worker/conn.h"
 #include "worker/listener.h"
 
-#define STREAM_BYTES     4096 /* of a stream with its arena */
+#define STREAM_BYTES     4096 /* of an HTTP stream with its arena */
+#define STREAM_TCP_ARENA 64   /* names, for the log of a tunnel */
 #define STREAM_MAX_TRIES 3    /* connects that may fail before the stream does */
 #define STREAM_ID_LEN    32
 
@@ -67,6 +68,17 @@ enum stream_state {
     STREAM_DONE     /* logged; freed at the end of the loop turn */
 };
 
+/* What only an HTTP exchange has. */
+struct stream_http {
+    struct http_msg req;
+    struct slice request_id; /* the one that counts */
+    char id[STREAM_ID_LEN];  /* X-Request-ID when we made it */
+    uint64_t sent_us;        /* request sent whole */
+    uint64_t head_us;        /* head of the answer came */
+    char *head;              /* request head bytes: in the arena, or of its own when large */
+    uint32_t head_len, head_cap;
+};
+
 struct stream {
     struct list link; /* worker.streams */
     enum stream_state state;
@@ -81,7 +93,6 @@ struct stream {
     struct conf_backend *backend;             /* chosen; NULL before and between */
     struct backend *taken;                    /* whose active gauge we hold */
     struct end client, server;
-    struct http_msg req;
     uint16_t status;                  /* that the client got */
     uint16_t tries;                   /* connections tried */
     uint16_t tried[STREAM_MAX_TRIES]; /* indexes of backends that failed */
@@ -94,24 +105,21 @@ struct stream {
     uint64_t first_us;   /* first byte of the request */
     uint64_t connect_us; /* connect began; 0: an idle connection was used */
     uint64_t connected_us;
-    uint64_t sent_us; /* request sent whole */
-    uint64_t head_us; /* head of the answer came */
     struct addr_ip client_ip;
-    char id[STREAM_ID_LEN];   /* X-Request-ID when we made it */
     struct slice tls_version; /* of the client; empty: none */
     bool is_resumed;
-    struct slice request_id;      /* the one that counts */
     struct splice_pipe *pipes[2]; /* splice.c: to the client, to the server */
-    char *head;                   /* request head bytes: in the arena, or of its own when large */
-    uint32_t head_len, head_cap;
-    struct stream_block *blocks; /* what did not fit into the arena */
-    uint32_t arena_used;
-    _Alignas(8) char arena[];
+    struct stream_block *blocks;  /* what did not fit into the arena */
+    struct stream_http *http;     /* NULL: tcp */
+    char *arena;
+    uint32_t arena_size, arena_used;
 };
 
 /* A stream of a client connection; pins the current conf. NULL: no memory. */
 struct stream *
-stream_new(struct listener *l, struct conn *client, const struct end_ops *ops);
+stream_new_http(struct listener *l, struct conn *client, const struct end_ops *ops);
+struct stream *
+stream_new_tcp(struct listener *l, struct conn *client, const struct end_ops *ops);
 /* len bytes that live as long as the stream. NULL: no memory. */
 void *
 stream_alloc(struct stream *s, size_t len);

@@ -257,7 +257,7 @@ tcp_client_begin(struct conn *c, struct listener *l)
     c->on_event = tcp_on_event;
     c->send_timeout_ms = l->conf->timeouts.send;
     conn_set_read_due(c, 0);
-    struct stream *s = stream_new(l, c, &tcp_ops);
+    struct stream *s = stream_new_tcp(l, c, &tcp_ops);
     if (!s) {
         tcp_close(te);
         return;

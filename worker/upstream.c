@@ -479,8 +479,8 @@ reason_for_none(const struct stream *s)
 static bool
 is_repeatable(const struct stream *s)
 {
-    return http_method_is_idempotent((enum http_method)s->req.method) &&
-           s->req.body == HTTP_BODY_NONE;
+    return http_method_is_idempotent((enum http_method)s->http->req.method) &&
+           s->http->req.body == HTTP_BODY_NONE;
 }
 
 void
