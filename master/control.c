@@ -89,16 +89,30 @@ verdict(bool is_ok, const char *why)
     return reply;
 }
 
+/* The text is not NUL-terminated. */
+static struct json_object *
+read_json(const char *text, size_t len)
+{
+    struct json_tokener *tokener = json_tokener_new();
+    if (!tokener) {
+        return NULL;
+    }
+    struct json_object *object = json_tokener_parse_ex(tokener, text, (int)len);
+    json_tokener_free(tokener);
+    return object;
+}
+
 static struct json_object *
 status_reply(void)
 {
-    size_t len;
+    size_t len = 0;
     char *text = status_json_render(&master.shm, master.current.conf, &len);
-    struct json_object *reply = verdict(text != NULL, "out of memory");
-    if (text) {
-        json_object_object_add(reply, "status", json_tokener_parse(text));
-        free(text);
+    struct json_object *status = text ? read_json(text, len) : NULL;
+    struct json_object *reply = verdict(status != NULL, "out of memory");
+    if (status) {
+        json_object_object_add(reply, "status", status);
     }
+    free(text);
     return reply;
 }
 

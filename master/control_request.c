@@ -56,7 +56,10 @@ control_request_parse(struct slice line, char *why, size_t why_size)
     enum control_command result = CONTROL_BAD;
     snprintf(why, why_size, "not a JSON object");
     struct json_tokener *tokener = json_tokener_new_ex(CONTROL_DEPTH);
-    if (!tokener || line.len > CONTROL_LINE_MAX) {
+    if (!tokener) {
+        return result;
+    }
+    if (line.len > CONTROL_LINE_MAX) {
         json_tokener_free(tokener);
         return result;
     }
