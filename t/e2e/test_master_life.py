@@ -76,15 +76,15 @@ def test_no_client_is_lost_to_the_death_of_an_idle_worker(launch, backend):
     """What waits in the dead worker's socket is accepted by its successor or by a survivor."""
     port = free_port()
     daemon = launch(http_config(port, [backend], workers=2))
-    for p in daemon.workers().values():
+    dead, other = daemon.workers()[0], daemon.workers()[1]
+    for p in (dead, other):
         p.kill(signal.SIGSTOP)
     waiting = [Client(port) for _ in range(20)]
     try:
         for client in waiting:
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET")
-        dead = daemon.workers()[0]
         dead.kill()
-        daemon.workers()[1].kill(signal.SIGCONT)
+        other.kill(signal.SIGCONT)
         assert {client.response().status for client in waiting} == {200}
     finally:
         for client in waiting:
