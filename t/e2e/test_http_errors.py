@@ -228,6 +228,25 @@ def test_client_that_is_still_sending_sees_the_answer_and_no_reset(make_site, fr
     assert client.ended() == "fin"
 
 
+@pytest.mark.parametrize("first", [
+    b"GET /a%00b HTTP/1.1\r\nHost: test\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: test\r\nX : y\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+    b"GET / HTTP/1.0\r\n\r\n",
+], ids=["refused-after-parsing", "refused-in-parsing", "said-close", "http-1.0"])
+def test_answer_that_ends_the_connection_lingers_for_what_follows(site, first):
+    """The client has sent more and goes on: a plain close would answer that with a reset."""
+    client = site.client()
+    client.send(first + build("GET", "/pipelined"))
+    assert client.response("GET").closes
+    assert client.ended() == "fin"
+    for _ in range(5):
+        client.send(build("GET", "/late"))
+        site.fence()
+        assert client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0, "reset"
+    assert {r.target for r in site.backend.requests} <= {"/", "/fence"}
+
+
 def test_lingering_has_an_end(make_site):
     """A client that goes on and on is cut, by bytes or by time."""
     site = make_site(listener={"limits": {"body_bytes": 1000}})

@@ -553,6 +553,7 @@ def test_flood_of_interim_answers_is_bounded(site):
     site.backend.always(answer)
     client = site.client(rcvbuf=65536, record=False)
     client.request()
+    site.backend.wait_requests(1)
     site.backend.wait(lambda b: b.blocked.is_set() or not b.connections[-1].open or not b.concurrent)
     if not is_sanitized():
         assert worker.kb("VmRSS") - before < 8192
