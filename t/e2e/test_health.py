@@ -174,7 +174,7 @@ def test_body_has_the_text(launch, scripted, answer, is_up):
 def test_tcp_check_and_unix_backend(launch, scripted, tmp_path):
     tmp_path.chmod(0o755)
     for folder in list(tmp_path.parents)[:3]:
-        if folder.name.startswith("pytest-"):
+        if "pytest" in str(folder):  # by several processes one folder more lies between
             folder.chmod(0o755)
     plain, local = scripted(), scripted(unix=str(tmp_path / "backend.sock"))
     akashd = launch(http_config(free_port(), [plain, local], tcp_check()))
