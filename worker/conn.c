@@ -35,6 +35,7 @@ static struct {
 static size_t scratch_used;
 
 static struct list closed_conns = LIST_INIT(closed_conns);
+static struct list unwatched_conns = LIST_INIT(unwatched_conns);
 static struct list unverified_conns = LIST_INIT(unverified_conns);
 
 /* Freed protocol objects of each kind, linked through their first word. */
@@ -150,7 +151,7 @@ conn_on_event(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-int
+void
 conn_open(struct conn *c, enum conn_side side, conn_event_fn *on_event)
 {
     c->on_event = on_event;
@@ -158,13 +159,31 @@ conn_open(struct conn *c, enum conn_side side, conn_event_fn *on_event)
     list_init(&c->link);
     list_init(&c->owned);
     timer_init(&c->timer);
+    c->is_open = true;
+}
+
+void
+conn_watch(struct conn *c)
+{
+    if (c->is_watched || !c->is_open) {
+        return;
+    }
     if (event_assign(&c->event, worker.base, c->io.fd,
                      EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, conn_on_event, c) != 0 ||
         event_add(&c->event, NULL) != 0) {
-        return -1;
+        c->is_broken = true;
+        conn_run_later(c);
+        return;
     }
-    c->is_open = true;
-    return 0;
+    c->is_watched = true;
+}
+
+void
+conn_watch_later(struct conn *c)
+{
+    if (!c->is_watched && c->is_open && list_is_empty(&c->link)) {
+        list_add_tail(&unwatched_conns, &c->link);
+    }
 }
 
 static void
@@ -186,7 +205,10 @@ close_now(struct conn *c)
     /* Nobody else has this socket, so closing takes it out of epoll as well; event_del() then only
      * forgets it (its epoll_ctl finds no descriptor). A shared one needs the other order. */
     close(c->io.fd);
-    event_del(&c->event);
+    if (c->is_watched) {
+        event_del(&c->event);
+        c->is_watched = false;
+    }
     c->io.fd = -1;
     buf_free(&c->in);
     buf_free(&c->out);
@@ -346,6 +368,9 @@ conn_flush(struct conn *c)
                   (uint64_t)done);
     }
     keep_rest(c, gather.iov, n, done > 0 ? (size_t)done : 0);
+    if (conn_is_blocked(c)) {
+        conn_watch(c);
+    }
     if (conn_is_blocked(c) && c->write_due_ms == 0) {
         conn_set_write_due(c, worker_now_ms() + c->send_timeout_ms);
     }
@@ -395,6 +420,12 @@ void
 conn_verify_all(void)
 {
     struct list all = LIST_INIT(all);
+    list_splice_tail(&all, &unwatched_conns);
+    while (!list_is_empty(&all)) {
+        struct conn *c = list_first(&all, struct conn, link);
+        list_del(&c->link);
+        conn_watch(c);
+    }
     list_splice_tail(&all, &unverified_conns);
     while (!list_is_empty(&all)) {
         struct conn *c = list_first(&all, struct conn, link);

@@ -64,6 +64,7 @@ struct conn {
     uint8_t kind; /* enum conn_kind */
     uint8_t side; /* enum conn_side */
     bool is_open;
+    bool is_watched; /* in the event loop */
     bool is_readable;
     bool has_hup;   /* EV_CLOSED was seen: read to the end */
     bool is_eof;    /* the peer has finished; nothing more to read */
@@ -80,10 +81,17 @@ struct conn {
 void *
 conn_alloc(enum conn_kind kind, size_t size);
 
-/* Begin with a connected or connecting non-blocking socket whose transport is set in c->io. 0 or
- * -1. */
-int
+/* Begin with a connected or connecting non-blocking socket whose transport is set in c->io. Nothing
+ * is told of it before conn_watch(). */
+void
 conn_open(struct conn *c, enum conn_side side, conn_event_fn *on_event);
+/* Be told of events. What is ready now is told too. Failure makes the conn broken. */
+void
+conn_watch(struct conn *c);
+/* The same within WORKER_VERIFY_MS, if it is still open then: for who hopes to be done before, and
+ * saves the registration. Output that has to wait watches at once. */
+void
+conn_watch_later(struct conn *c);
 /* Close and queue for the reaper. Kept output is dropped. Allowed more than once. */
 void
 conn_close(struct conn *c);

@@ -48,6 +48,7 @@ http1_client_linger(struct http1_client *hc)
 {
     hc->state = CLIENT_LINGER;
     buf_free(&hc->conn.in);
+    conn_watch(&hc->conn);
     conn_shutdown(&hc->conn);
     conn_set_read_due(&hc->conn, worker_now_ms() + LINGER_MS);
     if (hc->conn.is_readable) {
@@ -70,6 +71,7 @@ http1_client_become_idle(struct http1_client *hc)
     hc->state = CLIENT_IDLE;
     hc->stream = NULL;
     set_idle_deadline(hc);
+    conn_watch(c);
     list_del(&c->link);
     list_add_tail(&worker.idle_clients, &c->link);
     if (c->in || c->is_readable) {
@@ -163,8 +165,13 @@ http1_client_begin(struct conn *c, struct listener *l)
     uint32_t header = l->conf->timeouts.header;
     conn_set_read_due(c,
                       header ? hc->born_ms + header : 0); /* until the first byte: silent close */
-    if (c->is_readable) {
-        http1_client_read(hc);
+    /* A client that comes with its request and leaves with the answer is never watched. */
+    c->is_readable = true;
+    http1_client_read(hc);
+    if (hc->state == CLIENT_WAIT) {
+        conn_watch_later(c);
+    } else {
+        conn_watch(c);
     }
 }
 

@@ -119,7 +119,8 @@ answer_failure(struct http1_client *hc, struct stream *s, enum reason why)
     conn_flush(&hc->conn);
     hc->stream = NULL;
     if (hc->is_closing) {
-        end_connection(hc, !is_whole);
+        /* Refused while its head was taken: what follows it has been read, or is under way. */
+        end_connection(hc, !is_whole || s->connected_us == 0);
     } else {
         http1_client_become_idle(hc);
     }

@@ -186,6 +186,7 @@ static void
 begin_protocol(struct conn *c, struct listener *l)
 {
     if (l->conf->mode == CONF_TCP) {
+        conn_watch(c);
         tcp_client_begin(c, l);
     } else {
         http1_client_begin(c, l);
@@ -246,6 +247,7 @@ begin_client(struct conn *c, struct listener *l)
     uint32_t timeout = l->conf->timeouts.handshake;
     hs->listener = l;
     c->on_event = on_handshake_event;
+    conn_watch(c);
     conn_set_read_due(c, timeout ? worker_now_ms() + timeout : 0);
 }
 
@@ -306,12 +308,7 @@ open_client(struct listener *l, int fd, const struct sockaddr *sa, socklen_t len
         return NULL;
     }
     addr_ip_from_sockaddr(sa, len, &c->peer);
-    if (conn_open(c, CONN_CLIENT, NULL) != 0) {
-        c->is_open = true;
-        c->is_broken = true;
-        conn_close(c);
-        return NULL;
-    }
+    conn_open(c, CONN_CLIENT, NULL);
     list_add_tail(&l->clients, &c->owned);
     l->nclients++;
     worker_client_opened();

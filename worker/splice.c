@@ -162,6 +162,7 @@ blocked(struct conn *to)
         conn_set_write_due(to, worker_now_ms() + to->send_timeout_ms);
     }
     to->is_splice_blocked = true;
+    conn_watch(to);
     return SPLICE_BLOCKED;
 }
 

@@ -255,8 +255,8 @@ on_connect_event(struct conn *c, unsigned what)
 {
     struct upstream_connecting *uc = (struct upstream_connecting *)c;
     struct stream *s = uc->stream;
-    if (what & CONN_READ_DUE) {
-        on_connect_failed(c, REASON_connect_timeout);
+    if (what & (CONN_READ_DUE | CONN_BROKEN)) {
+        on_connect_failed(c, what & CONN_BROKEN ? REASON_connect_failed : REASON_connect_timeout);
         return;
     }
     int error = 0;
@@ -342,11 +342,7 @@ open_conn(struct stream *s, struct backend *b, int fd)
     }
     transport_init_plain(&c->io, fd);
     c->is_connecting = true;
-    if (conn_open(c, CONN_BACKEND, on_connect_event) != 0) {
-        c->is_open = true; /* so that closing releases everything */
-        conn_close(c);
-        return NULL;
-    }
+    conn_open(c, CONN_BACKEND, on_connect_event);
     list_add_tail(&b->conns, &c->owned);
     b->nconns++;
     shm_count(&b->counters->connects, 1);
@@ -392,6 +388,7 @@ connect_fresh(struct stream *s)
         on_connect_failed(c, connect_reason(errno));
         return;
     }
+    conn_watch(c);
     uint32_t timeout = s->upstream->timeouts.connect;
     conn_set_read_due(c, timeout ? worker_now_ms() + timeout : 0);
 }
