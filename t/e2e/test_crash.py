@@ -311,6 +311,8 @@ def test_killed_backend_process_costs_what_was_on_its_wire(launch, farm):
         before = len(akashd.log)
         for pid in family:
             os.kill(pid, signal.SIGKILL)
+        # Its sockets are closed when it is a zombie, not when the signal has been sent.
+        until(lambda: all(stat(pid)[:1] in ([], ["Z"]) for pid in family), "the backend's end")
         killed = time.monotonic() - load.began
         akashd.wait_log(rf"backend site/{extra.addresses[0]} up -> down", BOUND + SLACK, since=before)
         load.wait_total(load.account.total + 300)
