@@ -190,7 +190,7 @@ conf_tls_suite(void)
 {
     Suite *suite = suite_create("conf_tls");
     TCase *tc = tcase_create("conf_tls");
-    tcase_add_checked_fixture(tc, begin, NULL);
+    tcase_add_checked_fixture(tc, begin, peer_free_kept);
     tcase_add_test(tc, certificate_and_key_of_the_short_form_make_a_server);
     tcase_add_test(tc, tcp_listener_offers_only_what_is_asked);
     tcase_add_loop_test(tc, problems_are_told_where_their_key_stands, 0, PROBLEMS);

@@ -39,6 +39,7 @@ must_get(const struct tls_server_input *in)
     struct tls_problem problem = {0};
     struct tls_server *srv = tls_server_get(in, &problem);
     ck_assert_msg(srv != NULL, "%s", problem.why);
+    peer_keep(PEER_SERVER, srv);
     return srv;
 }
 
@@ -116,7 +117,6 @@ START_TEST(certificate_by_server_name)
     expect_cert(srv, client, "*.w.test", other);
     expect_cert(srv, client, "unknown", site);
     expect_cert(srv, client, NULL, site);
-    tls_server_unref(srv);
 }
 END_TEST
 
@@ -226,7 +226,7 @@ END_TEST
 
 /* ---- sessions ---- */
 
-/* A whole connection; returns the session that the client could resume, NULL if it has none. */
+/* A whole connection; returns the session that the client could resume, kept, or NULL. */
 static SSL_SESSION *
 visit(struct tls_server *srv, SSL_CTX *client, const char *name, SSL_SESSION *session,
       bool *was_resumed)
@@ -238,6 +238,7 @@ visit(struct tls_server *srv, SSL_CTX *client, const char *name, SSL_SESSION *se
     *was_resumed = transport_tls_is_resumed(&p.t);
     ck_assert_int_eq(*was_resumed, SSL_session_reused(p.ssl));
     SSL_SESSION *next = SSL_get1_session(p.ssl);
+    peer_keep(PEER_SESSION, next);
     SSL_set_shutdown(p.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     pair_close(&p);
     return SSL_SESSION_is_resumable(next) ? next : NULL;
@@ -519,6 +520,7 @@ END_TEST
 START_TEST(weak_certificate_is_a_problem)
 {
     EVP_PKEY *weak = EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)512);
+    peer_keep(PEER_KEY, weak);
     struct tls_cert_input cert = peer_cert_input(peer_cert_make(weak, "a.test", 30, NULL));
     struct tls_server_input in = plain_input();
     in.certs = &cert;
@@ -564,6 +566,7 @@ START_TEST(chosen_ciphers_and_curves_are_used)
     EVP_PKEY *share;
     ck_assert_int_eq(SSL_get_peer_tmp_key(p.ssl, &share), 1);
     ck_assert_int_eq(EVP_PKEY_get_bits(share), 384);
+    EVP_PKEY_free(share);
     pair_close(&p);
 }
 END_TEST
@@ -596,6 +599,8 @@ START_TEST(same_inputs_are_built_once)
     ck_assert_ptr_ne(must_get(&in), srv);
     text[0] = ' '; /* the inputs were copied */
     expect_cert(srv, peer_client(), "a.test", site);
+    tls_cert_unref(cert);
+    tls_cert_unref(cert);
 }
 END_TEST
 
@@ -629,7 +634,7 @@ tls_suite(void)
 {
     Suite *suite = suite_create("tls");
     TCase *names = tcase_create("names");
-    tcase_add_checked_fixture(names, setup, NULL);
+    tcase_add_checked_fixture(names, setup, peer_free_kept);
     tcase_add_loop_test(names, handshake_and_bytes_of_each_version, 0, 2);
     tcase_add_test(names, min_version_refuses_older);
     tcase_add_loop_test(names, certificate_by_server_name, 0, 2);
@@ -641,7 +646,7 @@ tls_suite(void)
     tcase_add_test(names, renegotiation_is_refused);
     suite_add_tcase(suite, names);
     TCase *sessions = tcase_create("sessions");
-    tcase_add_checked_fixture(sessions, setup, NULL);
+    tcase_add_checked_fixture(sessions, setup, peer_free_kept);
     tcase_add_loop_test(sessions, session_resumes_on_another_server_of_the_listener, 0, 2);
     tcase_add_loop_test(sessions, tickets_use_the_keys_of_the_segment, 0, 2);
     tcase_add_loop_test(sessions, no_key_in_the_segment_means_no_ticket, 0, 2);
@@ -652,7 +657,7 @@ tls_suite(void)
     tcase_add_loop_test(sessions, session_does_not_cross_what_it_was_made_for, 0, 2);
     suite_add_tcase(suite, sessions);
     TCase *input = tcase_create("input");
-    tcase_add_checked_fixture(input, setup, NULL);
+    tcase_add_checked_fixture(input, setup, peer_free_kept);
     tcase_add_test(input, certificate_problems_are_named);
     tcase_add_test(input, damaged_certificate_is_a_problem);
     tcase_add_test(input, weak_certificate_is_a_problem);

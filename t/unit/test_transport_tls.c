@@ -32,14 +32,8 @@ setup(void)
                                   .tickets = true};
     srv = tls_server_get(&in, &problem);
     ck_assert_ptr_nonnull(srv);
+    peer_keep(PEER_SERVER, srv);
     client = peer_client();
-}
-
-static void
-teardown(void)
-{
-    SSL_CTX_free(client);
-    tls_server_unref(srv);
 }
 
 static void
@@ -517,7 +511,7 @@ transport_tls_suite(void)
 {
     Suite *suite = suite_create("transport_tls");
     TCase *bytes = tcase_create("bytes");
-    tcase_add_checked_fixture(bytes, setup, teardown);
+    tcase_add_checked_fixture(bytes, setup, peer_free_kept);
     tcase_set_timeout(bytes, 60);
     tcase_add_test(bytes, read_takes_all_records_at_once_and_sees_the_socket_empty);
     tcase_add_test(bytes, small_reads_lose_nothing_without_a_new_edge);
@@ -536,7 +530,7 @@ transport_tls_suite(void)
     tcase_add_test(bytes, writing_to_a_closed_peer_is_an_error);
     suite_add_tcase(suite, bytes);
     TCase *handshakes = tcase_create("handshakes");
-    tcase_add_checked_fixture(handshakes, setup, teardown);
+    tcase_add_checked_fixture(handshakes, setup, peer_free_kept);
     tcase_add_test(handshakes, what_is_not_tls_is_refused_by_name);
     tcase_add_test(handshakes, handshake_without_end_is_refused);
     tcase_add_test(handshakes, hello_in_single_bytes_is_read);

@@ -13,12 +13,62 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+struct kept {
+    struct kept *older;
+    enum peer_kind kind;
+    void *object;
+};
+
+static struct kept *newest;
+
+void
+peer_keep(enum peer_kind kind, void *object)
+{
+    struct kept *kept = malloc(sizeof(*kept));
+    ck_assert_ptr_nonnull(kept);
+    *kept = (struct kept){newest, kind, object};
+    newest = kept;
+}
+
+static void
+cert_free(struct peer_cert *cert)
+{
+    X509_free(cert->cert);
+    free(cert->cert_pem);
+    free(cert->key_pem);
+    free(cert);
+}
+
+static void
+object_free(enum peer_kind kind, void *object)
+{
+    switch (kind) {
+    case PEER_KEY: EVP_PKEY_free(object); break;
+    case PEER_CERT: cert_free(object); break;
+    case PEER_CLIENT: SSL_CTX_free(object); break;
+    case PEER_SERVER: tls_server_unref(object); break;
+    case PEER_SESSION: SSL_SESSION_free(object); break;
+    }
+}
+
+void
+peer_free_kept(void)
+{
+    while (newest) {
+        struct kept *kept = newest;
+        newest = kept->older;
+        object_free(kept->kind, kept->object);
+        free(kept);
+    }
+}
+
 EVP_PKEY *
 peer_key_make(const char *type)
 {
     EVP_PKEY *key = strcmp(type, "RSA") == 0 ? EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048)
                                              : EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
     ck_assert_ptr_nonnull(key);
+    peer_keep(PEER_KEY, key);
     return key;
 }
 
@@ -78,6 +128,7 @@ peer_cert_make(EVP_PKEY *key, const char *names, int days, const struct peer_cer
     PEM_write_bio_X509(cert_pem, cert);
     PEM_write_bio_PrivateKey(key_pem, key, NULL, NULL, 0, NULL, NULL);
     *made = (struct peer_cert){cert, key, text_of(cert_pem), text_of(key_pem)};
+    peer_keep(PEER_CERT, made);
     return made;
 }
 
@@ -94,6 +145,7 @@ peer_client(void)
     SSL_CTX *client = SSL_CTX_new(TLS_client_method());
     ck_assert_ptr_nonnull(client);
     SSL_CTX_set_verify(client, SSL_VERIFY_NONE, NULL);
+    peer_keep(PEER_CLIENT, client);
     return client;
 }
 

@@ -16,18 +16,28 @@ struct peer_cert {
     char *cert_pem, *key_pem;
 };
 
-/* A key of "RSA" (2048 bits) or "EC" (P-256). */
+/* What a test makes or is given, and drops only at its end. */
+enum peer_kind { PEER_KEY, PEER_CERT, PEER_CLIENT, PEER_SERVER, PEER_SESSION };
+
+/* Keep object, NULL or one reference of that kind, until peer_free_kept(). */
+void
+peer_keep(enum peer_kind kind, void *object);
+/* The teardown of every test that uses this file: free what was kept, the newest first. */
+void
+peer_free_kept(void);
+
+/* A key of "RSA" (2048 bits) or "EC" (P-256); kept. */
 EVP_PKEY *
 peer_key_make(const char *type);
 /* A certificate for that key. names: DNS names separated by commas, the first is also the common
- * name; days: from now, negative: expired; issuer NULL: self-signed. Nothing is freed: each test
- * has a process. */
+ * name; days: from now, negative: expired; issuer NULL: self-signed. Kept, but not its
+ * key. */
 struct peer_cert *
 peer_cert_make(EVP_PKEY *key, const char *names, int days, const struct peer_cert *issuer);
 struct tls_cert_input
 peer_cert_input(const struct peer_cert *cert);
 
-/* The client that trusts everybody, with what the test sets on it. */
+/* The client that trusts everybody, with what the test sets on it; kept. */
 SSL_CTX *
 peer_client(void);
 
