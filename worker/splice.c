@@ -16,7 +16,7 @@
 #include "shared/list.h"
 #include "worker/worker.h"
 
-#define PIPE_BYTES  (1024 * 1024)
+#define PIPE_BYTES  (256 * 1024)
 #define ROUND_BYTES (4 * 1024 * 1024) /* in one call, then others have their turn */
 
 struct splice_pipe {
