@@ -334,7 +334,7 @@ def test_client_that_resets_in_its_upload_takes_its_request_along(site):
 
 
 def test_client_that_resets_in_its_answer_ends_the_exchange(site):
-    site.backend.answer(answers.fixed(b"x" * 50000000))
+    site.backend.answer(answers.fixed(b"x" * 80000000))
     client = site.client(rcvbuf=4096)
     client.request()
     assert site.backend.blocked.wait(PATIENCE)

@@ -198,9 +198,10 @@ def test_idle_backend_connection_is_closed(make_site):
 
 def test_reader_that_takes_nothing_is_reset(make_site):
     site = site_with(make_site, {"send": SHORT_MS})
-    site.backend.answer(answers.fixed(b"x" * 40000000))
+    site.backend.answer(answers.fixed(b"x" * 80000000))
     client = site.client(rcvbuf=4096)
     client.request()
+    site.backend.wait_requests(1)
     assert site.backend.connections[0].quiet_end.wait(PATIENCE), "the exchange was not given up"
     answer = client.response()
     assert not answer.complete and answer.end == "rst"
@@ -209,11 +210,10 @@ def test_reader_that_takes_nothing_is_reset(make_site):
 def test_reader_that_makes_progress_is_not_reset(make_site):
     """Slow, but fast enough for the kernel, which reports room by the megabyte, to do so within the deadline."""
     site = site_with(make_site, {"send": "1s"})
-    size, step = 50000000, 2000000
+    size, step = 80000000, 2000000
     site.backend.answer(answers.fixed(b"x" * size))
     client = site.client(rcvbuf=65536, record=False)
     client.request()
-    assert site.backend.blocked.wait(PATIENCE)
     head = client.response_head()
     left, watch, never = size, Watch(), threading.Event()
     while watch.seconds < 1.8:
@@ -370,7 +370,7 @@ def test_answer_that_makes_progress_is_not_cut(make_site):
 def test_slow_reader_is_not_blamed_on_the_backend(make_site):
     """While the client does not read, the backend is not read either: that is no silence of its own."""
     site = site_with(make_site, upstream={"response_body": SHORT_MS})
-    size = 30000000
+    size = 80000000
     site.backend.answer(answers.fixed(b"x" * size))
     client = site.client(rcvbuf=4096, record=False)
     client.request()
