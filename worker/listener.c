@@ -38,6 +38,7 @@ static struct list offers = LIST_INIT(offers);
 static struct event *pause_timer;
 static bool is_paused;
 static unsigned nrefused; /* lingering after a refusal */
+static bool has_unused;   /* there may be something to reap */
 
 /* ---- sockets ---- */
 
@@ -150,16 +151,29 @@ on_pause_over(evutil_socket_t fd, short what, void *arg)
 
 /* ---- clients ---- */
 
+/* Freed only at the end of the turn: the client's stream ends after it, and still counts here. */
 static void
 drop_if_unused(struct listener *l)
 {
-    if (!l->is_removed || l->nclients > 0) {
+    has_unused |= l->is_removed && l->nclients == 0;
+}
+
+void
+listener_reap(void)
+{
+    if (!has_unused) {
         return;
     }
-    list_del(&l->link);
-    conf_unref(l->owner);
-    free(l->name);
-    free(l);
+    has_unused = false;
+    list_for_each_safe (it, &listeners) {
+        struct listener *l = container_of(it, struct listener, link);
+        if (l->is_removed && l->nclients == 0) {
+            list_del(&l->link);
+            conf_unref(l->owner);
+            free(l->name);
+            free(l);
+        }
+    }
 }
 
 void

@@ -58,8 +58,11 @@ listener_close_all(bool accept_queued);
 void
 listener_resume(void);
 
-/* A client connection of l has ended: gauges. */
+/* A client connection of l has ended: gauges. l is valid until the end of the loop turn. */
 void
 listener_release_client(struct listener *l, struct conn *c);
+/* Free the removed listeners that have no client any more; once a loop turn. */
+void
+listener_reap(void);
 
 #endif

@@ -314,6 +314,7 @@ turn(void)
     access_log_flush();
     stream_reap();
     conn_reap();
+    listener_reap();
 }
 
 static struct event *
