@@ -3,7 +3,7 @@
  * backoff.h - how long to wait before a child that died is started again. Pure.
  *
  * A child that served for a while is replaced at once. One that dies soon after is waited for: up
- * to half a second if it had begun to serve (a successor is due within one), up to half a minute if
+ * to a fifth of a second if it had begun to serve (a successor is due within one), up to half a minute if
  * it never did.
  */
 #ifndef MASTER_BACKOFF_H
@@ -14,7 +14,7 @@
 
 #define BACKOFF_GOOD_MS        1000 /* a life of this length clears the record */
 #define BACKOFF_FIRST_MS       50
-#define BACKOFF_SERVED_MAX_MS  500
+#define BACKOFF_SERVED_MAX_MS  200
 #define BACKOFF_STARTUP_MAX_MS 30000
 
 struct backoff {

@@ -148,6 +148,14 @@ conn_verify_later(struct conn *c);
 void
 conn_verify_all(void);
 
+/* Take it off whatever list it is on: runnable, unwatched, or an owner's. */
+static inline void
+conn_unlink(struct conn *c)
+{
+    list_del(&c->link);
+    c->is_runnable = false;
+}
+
 /* Deadlines, monotonic ms; 0: none. */
 void
 conn_set_read_due(struct conn *c, uint64_t due_ms);

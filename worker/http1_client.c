@@ -72,7 +72,7 @@ http1_client_become_idle(struct http1_client *hc)
     hc->stream = NULL;
     set_idle_deadline(hc);
     conn_watch(c);
-    list_del(&c->link);
+    conn_unlink(c);
     list_add_tail(&worker.idle_clients, &c->link);
     if (c->in || c->is_readable) {
         conn_run_later(c); /* pipelined: the next request is here */

@@ -97,7 +97,7 @@ open_stream(struct http1_client *hc)
     hc->has_head = false;
     hc->is_chunked = false;
     hc->is_until_close = false;
-    list_del(&hc->conn.link);
+    conn_unlink(&hc->conn);
     return s;
 }
 
@@ -363,6 +363,9 @@ http1_client_read(struct http1_client *hc)
         if (hc->state == CLIENT_LINGER && hc->discarded > LINGER_BYTES) {
             http1_client_close(hc);
         }
+    }
+    if (c->is_open && hc->state == CLIENT_IDLE && hc->requests > 0 && list_is_empty(&c->link)) {
+        list_add_tail(&worker.idle_clients, &c->link); /* there was no next request after all */
     }
     if (c->is_open) {
         http1_client_update_deadline(hc);

@@ -87,6 +87,7 @@ apply_upstream(const struct conf_upstream *up)
         b->is_removed = false;
         bool has_moved = b->addr.len != 0 && !addr_eq(&b->addr, &cb->addr);
         b->addr = cb->addr;
+        b->max_connections = cb->max_connections;
         b->max_idle = up->keepalive.connections;
         b->idle_ms = up->keepalive.idle;
         b->lifetime_ms = up->keepalive.lifetime;
@@ -416,13 +417,22 @@ take_idle(struct backend *b, bool must_be_recent)
     return NULL;
 }
 
+/* The last connections that a cap allows are not kept idle here while other workers want them. */
+static bool
+is_wanted_elsewhere(const struct backend *b)
+{
+    return b->max_connections != 0 && worker.conf->workers > 1 &&
+           shm_get(b->open.shared) >= b->max_connections;
+}
+
 bool
 upstream_keep(struct backend *b, struct conn *c)
 {
-    if (b->is_removed || worker_is_retiring() || b->nidle >= b->max_idle) {
+    if (b->is_removed || is_wanted_elsewhere(b) || worker_is_retiring() ||
+        b->nidle >= b->max_idle) {
         return false;
     }
-    list_del(&c->link);
+    conn_unlink(c);
     list_add_head(&b->idle, &c->link);
     b->nidle++;
     conn_set_read_due(c, b->idle_ms ? worker_now_ms() + b->idle_ms : 0);
@@ -432,7 +442,7 @@ upstream_keep(struct backend *b, struct conn *c)
 void
 upstream_unkeep(struct backend *b, struct conn *c)
 {
-    list_del(&c->link);
+    conn_unlink(c);
     b->nidle--;
 }
 

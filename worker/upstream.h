@@ -35,6 +35,7 @@ struct backend {
     unsigned nidle, nconns, nstreams;
     unsigned epoch; /* goes up when the address changes */
     struct addr addr;
+    uint32_t max_connections; /* cap of open connections over all workers; 0: none */
     uint32_t max_idle, idle_ms, lifetime_ms, max_requests; /* keepalive of the current conf */
     struct shm_gauge active, open;
     struct shm_row_backend *counters;

@@ -293,6 +293,20 @@ def test_backends_limit_holds_for_tunnels_and_is_given_back(launch, scripted):
     assert len(backend.connections) == 12
 
 
+def test_idle_connections_do_not_use_up_a_cap_of_all_workers(launch, scripted):
+    """One connection is allowed and four workers share it: a pooled one would shut the others out."""
+    port = free_port()
+    backend = {"address": scripted().address, "max_connections": 1}
+    launch({
+        "workers": 4,
+        "listeners": [{"name": "web", "address": f"127.0.0.1:{port}", "upstream": "site"}],
+        "upstreams": {"site": {"backends": [backend], "health_check": False}},
+    })
+    for _ in range(40):
+        with Client(port) as client:
+            assert client.ask().status == 200
+
+
 # -- out of file descriptors
 
 
