@@ -2,6 +2,7 @@
 """Crashes: of a worker, the monitor, the master, a backend. What breaks is what was on that process."""
 
 import os
+import re
 import signal
 import socket
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from harness import (Client, CounterWatch, Echo, Farm, Gate, Load, Streams, free_port, http_config,
                      tcp_config, until)
+from harness.akashd import is_sanitized
 from harness.backend import fixed
 from harness.traffic import backlog, clients_of, listens, stopwatch, wait_serving
 
@@ -73,7 +75,10 @@ def test_twenty_killed_workers_break_their_own_connections_and_nothing_else(laun
             load.wait_total(account.total + 100)
             until(lambda: since() > 0.4, "the next turn")
         load.stop()
-    assert max(replaced) < 1, f"successors took {replaced}"
+    waits = [int(m.group(1) or 0) for m in
+             (re.search(r"died: signal 9 .*, respawned(?: in (\d+) ms)?$", line) for line in akashd.log) if m]
+    assert len(waits) == 20 and max(waits) <= 500, waits
+    assert is_sanitized() or max(replaced) < 1, f"successors took {replaced}"
     doomed = [(when, local) for when, ports in kills for local in ports]
     for failure in account.failures:
         mine = [when for when, local in doomed if local == failure.local]
