@@ -422,12 +422,15 @@ listener_forget_offers(void)
     }
 }
 
+/* The one that goes on as cl. When its clients would have to speak something else, it is another
+ * listener, whatever its name: those that are connected end under the conf they came with. */
 static struct listener *
-find_listener(const char *name)
+find_listener(const struct conf_listener *cl)
 {
     list_for_each (it, &listeners) {
         struct listener *l = container_of(it, struct listener, link);
-        if (!l->is_removed && strcmp(l->name, name) == 0) {
+        if (!l->is_removed && strcmp(l->name, cl->name) == 0 && l->conf->mode == cl->mode &&
+            (l->conf->tls != NULL) == (cl->tls != NULL)) {
             return l;
         }
     }
@@ -519,7 +522,7 @@ listener_apply(struct conf *conf)
     }
     for (unsigned i = 0; i < conf->nlisteners; i++) {
         struct conf_listener *cl = &conf->listeners[i];
-        struct listener *l = find_listener(cl->name);
+        struct listener *l = find_listener(cl);
         l = l ? l : open_listener(cl);
         if (!l) {
             log_error("listener %s: out of memory", cl->name);

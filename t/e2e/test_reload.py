@@ -279,6 +279,37 @@ def test_clients_of_a_removed_listener_get_one_more_answer(pair):
     stays.close()
 
 
+def test_answer_to_the_last_client_of_a_removed_listener_is_counted(pair):
+    worker = pair.akashd.workers()[0].pid
+    with Client(pair.gone) as last:
+        assert last.ask().status == 200
+        pair.akashd.reload(without(pair.config, "gone"))
+        answer = last.ask()
+        assert (answer.status, answer.closes, last.ended()) == (200, True, "fin")
+    assert pair.akashd.workers()[0].pid == worker
+
+
+@pytest.mark.parametrize("secure_too", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("modes", [("http", "tcp"), ("tcp", "http")], ids="-".join)
+def test_listener_that_changes_its_mode_keeps_what_is_connected(launch, farm, authority, modes, secure_too):
+    """Also one whose handshake began before the reload and ends after it."""
+    port = free_port()
+    cert, key = authority.issue("localhost", stem="mode")
+    tls = {"tls": {"certificates": [{"cert": str(cert), "key": str(key)}]}} if secure_too else {}
+    before, after = [http_config(port, farm.addresses[:1], listener={"mode": mode, **tls}) for mode in modes]
+    akashd = launch(before)
+    worker = akashd.workers()[0].pid
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+        akashd.wait_metric("akash_active_connections", lambda n: n == 1)
+        akashd.reload(after)
+        with (context.wrap_socket(sock) if secure_too else sock) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert client.recv(64).startswith(b"HTTP/1.1 200")
+    assert akashd.workers()[0].pid == worker
+
+
 @pytest.mark.parametrize("count", [1, 20])
 def test_clients_queued_at_a_removed_listener_are_served(pair, count):
     """The worker is stopped, so that they are in the queue when the listener goes. Whether it then hears of
