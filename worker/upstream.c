@@ -275,12 +275,14 @@ on_connect_event(struct conn *c, unsigned what)
     c->is_connecting = false;
     conn_set_read_due(c, 0);
     if (c->is_readable && !s->is_tcp) {
-        /* An answer before any request: it belongs to nobody. */
+        /* An answer before any request belongs to nobody; and some end without one. */
+        char byte;
+        bool has_spoken = recv(c->io.fd, &byte, 1, MSG_PEEK) > 0;
         upstream_conn_closed(s->taken, c);
         conn_close(c);
         s->server = (struct end){0};
         upstream_count_failure(s->taken);
-        stream_fail(s, REASON_bad_response);
+        stream_fail(s, has_spoken ? REASON_bad_response : REASON_backend_reset);
         return;
     }
     shm_observe(&s->taken->counters->connect, worker_now_us() - s->connect_us);
@@ -361,12 +363,29 @@ log_no_socket(const struct stream *s, int error)
     }
 }
 
+/* An idle connection that this exchange may not use gives way to the one that it needs. */
+static bool
+count_conn(struct backend *b, uint64_t limit)
+{
+    if (shm_gauge_try_add(worker.row, b->open, limit)) {
+        return true;
+    }
+    if (list_is_empty(&b->idle)) {
+        return false;
+    }
+    struct conn *oldest = list_last(&b->idle, struct conn, link);
+    upstream_unkeep(b, oldest);
+    upstream_conn_closed(b, oldest);
+    conn_close(oldest);
+    return shm_gauge_try_add(worker.row, b->open, limit);
+}
+
 static void
 connect_fresh(struct stream *s)
 {
     struct backend *b = s->taken;
     const struct addr *to = &s->backend->addr;
-    if (!shm_gauge_try_add(worker.row, b->open, s->backend->max_connections)) {
+    if (!count_conn(b, s->backend->max_connections)) {
         stream_on_connect_failed(s, REASON_over_limit);
         return;
     }

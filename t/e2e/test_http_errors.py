@@ -45,6 +45,21 @@ def test_backend_that_resets_is_502(site):
     assert_error(site.client().ask(), 502, "backend_reset")
 
 
+def test_backend_that_closes_at_once_is_502(launch):
+    """Before it could be sent a request."""
+    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        launch(http_config(port, ["127.0.0.1:%d" % server.getsockname()[1]]))
+
+        def hang_up():
+            server.accept()[0].close()
+        hanging_up = threading.Thread(target=hang_up)
+        hanging_up.start()
+        with Client(port) as client:
+            assert_error(client.ask(), 502, "backend_reset")
+        hanging_up.join(PATIENCE)
+
+
 def test_malformed_answer_is_502(site):
     site.backend.always(answers.raw(b"nonsense\r\n\r\n"))
     assert_error(site.client().ask(), 502, "bad_response")

@@ -276,6 +276,18 @@ def test_a_full_backend_is_passed_over(launch, scripted, held):
         client.close()
 
 
+def test_idle_connection_that_may_not_be_used_makes_room(launch, scripted):
+    """What cannot be repeated is not risked on an old connection; at the limit, that one gives way."""
+    backend, port = scripted(), free_port()
+    akashd = launch(http_config(port, [{"address": backend.address, "max_connections": 1}]))
+    with Client(port) as client:
+        assert client.ask().status == 200
+        idle_since = time.monotonic()
+        until(lambda: time.monotonic() - idle_since > 1.2, "the end of its youth", 5)
+        assert client.ask("POST", body=b"order").status == 200
+    assert akashd.metrics().value("akash_backend_failures_total") == 0
+
+
 def test_backends_limit_holds_for_tunnels_and_is_given_back(launch, scripted):
     port, backend = free_port(), scripted(on_connect=tcp_echo)
     akashd = launch(tcp_config(port, [{"address": backend.address, "max_connections": 4}], workers=3))
