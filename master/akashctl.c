@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <json-c/json.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,6 +169,7 @@ main(int argc, char **argv)
         print_usage(stderr);
         return EXIT_REFUSED;
     }
+    signal(SIGPIPE, SIG_IGN); /* one that hangs up at once has given no answer */
     int fd = connect_to(path);
     char *line = fd >= 0 ? ask(fd, argv[optind]) : NULL;
     if (!line) {

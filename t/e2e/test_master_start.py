@@ -366,3 +366,18 @@ def test_demo_shows_two_backends():
     finally:
         process.kill()
         process.communicate()
+
+
+def test_akashctl_that_is_turned_away_says_so(launch, scripted):
+    """The control socket serves so many at a time; one more is closed before it is read."""
+    daemon = launch(http_config(free_port(), [scripted()]))
+    crowd = []
+    for _ in range(32):
+        crowd.append(socket.socket(socket.AF_UNIX))
+        crowd[-1].connect(str(daemon.control))
+    for _ in range(20):
+        done = daemon.ctl("status")
+        assert done.returncode == 2 and "no answer" in done.stderr, done
+    for sock in crowd:
+        sock.close()
+    until(lambda: daemon.ctl("status").returncode == 0, "room on the control socket")
