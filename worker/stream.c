@@ -434,3 +434,44 @@ stream_on_unblocked(struct stream *s, struct end *to)
         from->ops->recv_body(s, from);
     }
 }
+
+static unsigned nlimited; /* tunnels with an end, at the last look */
+
+static bool
+is_left_over(const struct stream *s)
+{
+    return s->is_tcp && s->cut_ms == 0 &&
+           (s->listener->is_removed || (s->taken && s->taken->is_removed));
+}
+
+void
+stream_limit_tunnels(uint32_t timeout_ms)
+{
+    list_for_each (it, &worker.streams) {
+        struct stream *s = container_of(it, struct stream, link);
+        if (is_left_over(s)) {
+            s->cut_ms = worker_now_ms() + timeout_ms;
+            nlimited++;
+        }
+    }
+}
+
+void
+stream_cut_tunnels(void)
+{
+    if (nlimited == 0) {
+        return;
+    }
+    nlimited = 0;
+    list_for_each_safe (it, &worker.streams) {
+        struct stream *s = container_of(it, struct stream, link);
+        if (s->cut_ms == 0) {
+            continue;
+        }
+        if (s->cut_ms > worker_now_ms()) {
+            nlimited++;
+        } else {
+            stream_fail(s, REASON_drain_cut);
+        }
+    }
+}

@@ -99,10 +99,12 @@ struct stream {
     bool has_sent_body;               /* body bytes have left for a backend: cannot be sent again */
     bool has_head;                    /* an answer's head has been given to the client */
     bool is_tcp;
-    bool wants_fresh;    /* take no idle connection: one has just failed us */
-    bool is_on_reused;   /* the server connection came from the idle list */
-    uint64_t begin_us;   /* monotonic: head complete, tcp: accepted */
-    uint64_t first_us;   /* first byte of the request */
+    bool wants_fresh;  /* take no idle connection: one has just failed us */
+    bool is_on_reused; /* the server connection came from the idle list */
+    uint64_t cut_ms;   /* a tunnel whose listener or backend has left the configuration: its end; 0:
+                          none */
+    uint64_t begin_us; /* monotonic: head complete, tcp: accepted */
+    uint64_t first_us; /* first byte of the request */
     uint64_t connect_us; /* connect began; 0: an idle connection was used */
     uint64_t connected_us;
     struct addr_ip client_ip;
@@ -169,6 +171,13 @@ end_is_blocked(const struct end *e)
 {
     return e->is_blocked || !e->conn || conn_is_blocked(e->conn) || e->conn->is_splice_blocked;
 }
+
+/* A conf has been applied: tunnels of removed listeners and backends end within timeout_ms. */
+void
+stream_limit_tunnels(uint32_t timeout_ms);
+/* Cut the tunnels whose time is over. Cheap when there is none. */
+void
+stream_cut_tunnels(void);
 
 static inline struct end *
 stream_other_end(struct stream *s, const struct end *e)

@@ -151,6 +151,7 @@ on_commit(const struct channel_msg *msg)
         worker.state = WORKER_SERVING;
     }
     listener_apply(worker.conf);
+    stream_limit_tunnels(worker.conf->retire_timeout);
     shm_set(&worker.row->is_accepting, worker.state == WORKER_SERVING);
     if (old) {
         conf_unref(old);
@@ -276,6 +277,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 {
     shm_set(&worker.row->heartbeat_ms, worker_now_ms());
     update_conf_counts();
+    stream_cut_tunnels();
 }
 
 static void

@@ -220,6 +220,17 @@ def test_tunnel_to_a_removed_backend_runs_on(launch, echo, farm):
     streams.close()
 
 
+def test_tunnel_to_a_removed_backend_ends_by_the_retire_timeout(launch, echo, farm):
+    port = free_port()
+    akashd = launch(tcp_config(port, [echo.address], retire_timeout="1s"))
+    streams = Streams(port, 3)
+    akashd.reload(tcp_config(port, [farm.addresses[0]], retire_timeout="1s"))
+    streams.check()
+    akashd.wait_metric("akash_failures_total", lambda v: v == 3, reason="drain_cut")
+    akashd.wait_metric("akash_active_connections", lambda v: v == 0)
+    streams.close()
+
+
 def test_listener_that_is_added_serves_and_another_stays(launch, farm):
     one, two = free_port(), free_port()
     config = http_config(one, farm.addresses[:1], workers=2)
