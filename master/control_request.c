@@ -55,6 +55,13 @@ control_request_parse(struct slice line, char *why, size_t why_size)
 {
     enum control_command result = CONTROL_BAD;
     snprintf(why, why_size, "not a JSON object");
+    /* json-c takes the last of two equal keys without a word. One key has one colon, and no command
+     * has any. */
+    const char *colon = line.len > 0 ? memchr(line.ptr, ':', line.len) : NULL;
+    if (colon && memchr(colon + 1, ':', line.len - (size_t)(colon + 1 - line.ptr))) {
+        snprintf(why, why_size, "expected {\"command\": \"...\"}");
+        return result;
+    }
     struct json_tokener *tokener = json_tokener_new_ex(CONTROL_DEPTH);
     if (!tokener) {
         return result;

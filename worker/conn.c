@@ -200,6 +200,9 @@ static void
 close_now(struct conn *c)
 {
     drop_gathered(c);
+    if (c->in) {
+        conn_flush_any(); /* what was put for the other side may lie in it */
+    }
     timer_del(&worker.wheel, &c->timer);
     c->io.ops->fini(&c->io);
     /* Nobody else has this socket, so closing takes it out of epoll as well; event_del() then only
@@ -312,6 +315,7 @@ conn_put_copy(struct conn *c, const char *bytes, size_t len)
     assert(len <= GATHER_COPY_BYTES);
     if (gather.conn != c || gather.n == GATHER_MAX || gather.copied + len > GATHER_COPY_BYTES) {
         conn_flush_any();
+        gather.copied = 0; /* also what was copied for one that was blocked and kept it */
     }
     char *copy = gather.copies + gather.copied;
     memcpy(copy, bytes, len);

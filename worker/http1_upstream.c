@@ -17,6 +17,7 @@
 
 #define READ_BUDGET     16
 #define HEAD_READ_BYTES 8192
+#define INTERIM_MAX     100 /* 1xx heads before the answer */
 
 enum upstream_state {
     UPSTREAM_IDLE, /* no exchange: on the idle list */
@@ -34,6 +35,7 @@ struct http1_upstream {
     uint64_t last_used_ms;
     uint32_t requests;
     uint32_t seen;      /* bytes of conn.in that http1_head_end has looked at */
+    uint8_t ninterim;   /* 1xx heads of this exchange */
     uint8_t state;      /* enum upstream_state */
     bool is_keep_alive; /* the backend lets it live on */
     bool is_chunked;    /* the request's body is sent in chunks */
@@ -98,6 +100,10 @@ take_head(struct http1_upstream *hu, struct slice bytes)
     }
     hu->seen = n == 0 ? (uint32_t)bytes.len : 0;
     if (n == 0) {
+        return 0;
+    }
+    if (m.status < 200 && ++hu->ninterim > INTERIM_MAX) {
+        on_bad_answer(hu, REASON_bad_response);
         return 0;
     }
     if (m.status >= 200) {
@@ -262,10 +268,13 @@ static bool
 is_paused(struct http1_upstream *hu)
 {
     struct stream *s = hu->stream;
-    if (!s || hu->state != UPSTREAM_BODY) {
+    if (!s) {
         return false;
     }
     bool is_blocked = end_is_blocked(&s->client);
+    if (hu->state != UPSTREAM_BODY) {
+        return is_blocked; /* interim answers wait as well, under the response deadline */
+    }
     uint32_t timeout = s->upstream->timeouts.response_body;
     if (is_blocked) {
         conn_set_read_due(&hu->conn, 0);
@@ -358,6 +367,7 @@ http1_upstream_attach(struct conn *c, struct stream *s, struct backend *b)
     hu->has_answered = false;
     hu->is_keep_alive = false;
     hu->seen = 0;
+    hu->ninterim = 0;
     c->on_event = upstream_on_event;
     c->send_timeout_ms = s->upstream->timeouts.send;
     s->server = (struct end){.ops = &upstream_ops, .conn = c};

@@ -398,7 +398,11 @@ accept_some(evutil_socket_t fd, short what, void *arg)
 static void
 accept_all(struct socket *sock)
 {
-    while (sock->listener && accept_one(sock) == 1) {
+    /* What was queued when it left; not what a flood adds meanwhile. */
+    for (uint32_t i = 0; sock->listener && i < sock->listener->conf->backlog; i++) {
+        if (accept_one(sock) != 1) {
+            break;
+        }
     }
     conn_flush_any();
 }

@@ -312,19 +312,24 @@ leave_backend(struct stream *s)
 void
 stream_on_connect_failed(struct stream *s, enum reason why)
 {
-    upstream_count_failure(s->taken);
+    bool is_full = why == REASON_over_limit; /* another worker took the last place: no failure */
+    if (!is_full) {
+        upstream_count_failure(s->taken);
+    }
     if (s->tries < STREAM_MAX_TRIES) {
         s->tried[s->tries] = (uint16_t)s->backend->index;
     }
     s->tries++;
-    struct backend *failed = s->taken;
+    struct shm_row_backend *counters = s->taken->counters; /* the view may go with the exchange */
     leave_backend(s);
     s->reason = why; /* what is answered when no other backend is left */
     if (s->tries >= STREAM_MAX_TRIES) {
         stream_fail(s, why);
         return;
     }
-    shm_count(&failed->counters->retries, 1);
+    if (!is_full) {
+        shm_count(&counters->retries, 1);
+    }
     upstream_acquire(s, s->pool);
 }
 

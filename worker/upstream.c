@@ -515,7 +515,7 @@ upstream_acquire(struct stream *s, struct conf_pool *pool)
     bool wants_fresh = s->wants_fresh;
     s->pool = pool;
     s->wants_fresh = false;
-    if (!wants_fresh) {
+    if (!wants_fresh || !worker.backends[s->backend->slot]) {
         s->backend = pick(s); /* else the same backend again, on a fresh connection */
     }
     struct backend *b = s->backend ? worker.backends[s->backend->slot] : NULL;

@@ -119,6 +119,7 @@ END_TEST
 START_TEST(anything_else_is_refused_with_a_reason)
 {
     static const char *const bad[] = {
+        "{\"command\": \"status\", \"command\": \"stop\"}",
         "",
         "{}",
         "[]",
