@@ -137,7 +137,8 @@ def test_upload_that_runs_is_finished(launch, scripted):
     akashd = launch(http_config(port, [backend], drain_timeout="20s"))
     body = bytes(range(256)) * 4096
     with Client(port) as client:
-        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:300000], "POST")
+        head_bytes = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+        client.send(head_bytes + body[:300000], "POST")
         backend.wait_requests(1)
         akashd.send(signal.SIGTERM)
         until(lambda: refuses(port), "refusal")
