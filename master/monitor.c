@@ -9,6 +9,7 @@
  */
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,8 @@
 #include "shared/list.h"
 #include "shared/log.h"
 
-#define HEARTBEAT_MS 500
+#define HEARTBEAT_MS    500
+#define MMAP_FROM_BYTES (16 * 1024)
 
 /* An open log target, as the master sent it. */
 struct log_file {
@@ -371,6 +373,9 @@ monitor_main(const struct child_args *args)
 {
     struct monitor mon;
     log_set_process("monitor");
+    /* Pages of metrics live among the small and lasting: what is large has a mapping of its own, or
+     * the heap grows with every reload. Also, glibc would raise the bound by itself. */
+    mallopt(M_MMAP_THRESHOLD, MMAP_FROM_BYTES);
     if (monitor_init(&mon, args) < 0) {
         log_error("monitor: cannot start: out of memory or descriptors");
         return 1;
