@@ -117,6 +117,21 @@ class Daemon:
 
 
 @pytest.fixture
+def start():
+    """Start daemons that end with the test, whatever becomes of it."""
+    made = []
+
+    def run(*args, folder):
+        made.append(Daemon(*args, folder=folder))
+        return made[-1]
+    yield run
+    for daemon in made:
+        if daemon.process.poll() is None:
+            daemon.process.kill()
+            daemon.process.wait()
+
+
+@pytest.fixture
 def example(loopback, tmp_path):
     """A folder with ./akashd, the file and the certificates beside it; servers on 80, 8081 and 8082."""
     authority = Authority(tmp_path)
@@ -136,9 +151,9 @@ def https(folder, target):
     return curl("--cacert", str(folder / "ca.pem"), f"https://localhost:1902{target}", "--http1.1").stdout
 
 
-def inside_example_file_serves(example):
+def inside_example_file_serves(example, start):
     folder, servers = example
-    daemon = Daemon("-config", "akash.json", folder=folder)
+    daemon = start("-config", "akash.json", folder=folder)
     daemon.wait(r"ready")
     servers[80].wait(lambda b: len(b.requests) >= 2, "health checks")
     assert {r.target for r in servers[80].requests} == {"/health"}
@@ -181,11 +196,11 @@ def refuses_plain_http():
         assert client.sock.version() in ("TLSv1.2", "TLSv1.3")
 
 
-def inside_health_port_decides(example):
+def inside_health_port_decides(example, start):
     """Both backends are checked on port 80: nobody there, and with rise and fall 1 both are down at once."""
     folder, servers = example
     servers[80].refuse()
-    daemon = Daemon("-config", "akash.json", folder=folder)
+    daemon = start("-config", "akash.json", folder=folder)
     daemon.wait(r"127\.0\.0\.1:8081 unknown -> down")
     daemon.wait(r"127\.0\.0\.1:8082 unknown -> down")
     done = curl("--cacert", str(folder / "ca.pem"), "https://localhost:1902/api", "--http1.1", "-i")
@@ -196,9 +211,9 @@ def inside_health_port_decides(example):
     daemon.stop()
 
 
-def inside_demonstration(loopback, tmp_path):
+def inside_demonstration(loopback, start, tmp_path):
     began = time.monotonic()
-    daemon = Daemon("--demo", folder=tmp_path)
+    daemon = start("--demo", folder=tmp_path)
     daemon.wait(r"ready")
     assert time.monotonic() - began < 5
     answers = [curl("http://127.0.0.1:1902/").stdout for _ in range(10)]
