@@ -151,6 +151,38 @@ conn_on_event(evutil_socket_t fd, short what, void *arg)
     }
 }
 
+/* The timer goes off at the earlier of the two deadlines. */
+static void
+update_timer(struct conn *c)
+{
+    uint64_t due = c->read_due_ms;
+    if (c->write_due_ms != 0 && (due == 0 || c->write_due_ms < due)) {
+        due = c->write_due_ms;
+    }
+    timer_set(&worker.wheel, &c->timer, due);
+}
+
+static void
+on_due(struct timer *t)
+{
+    struct conn *c = container_of(t, struct conn, timer);
+    uint64_t now = worker_now_ms();
+    unsigned happened = 0;
+    if (c->read_due_ms != 0 && c->read_due_ms <= now) {
+        c->read_due_ms = 0;
+        happened |= CONN_READ_DUE;
+    }
+    if (c->write_due_ms != 0 && c->write_due_ms <= now) {
+        c->write_due_ms = 0;
+        happened |= CONN_WRITE_DUE;
+    }
+    update_timer(c);
+    if (happened) {
+        c->on_event(c, happened);
+        conn_flush_any();
+    }
+}
+
 void
 conn_open(struct conn *c, enum conn_side side, conn_event_fn *on_event)
 {
@@ -158,7 +190,7 @@ conn_open(struct conn *c, enum conn_side side, conn_event_fn *on_event)
     c->side = side;
     list_init(&c->link);
     list_init(&c->owned);
-    timer_init(&c->timer);
+    timer_init(&c->timer, on_due);
     c->is_open = true;
 }
 
@@ -440,17 +472,6 @@ conn_verify_all(void)
     }
 }
 
-/* The timer goes off at the earlier of the two deadlines. */
-static void
-update_timer(struct conn *c)
-{
-    uint64_t due = c->read_due_ms;
-    if (c->write_due_ms != 0 && (due == 0 || c->write_due_ms < due)) {
-        due = c->write_due_ms;
-    }
-    timer_set(&worker.wheel, &c->timer, due);
-}
-
 void
 conn_set_read_due(struct conn *c, uint64_t due_ms)
 {
@@ -475,26 +496,5 @@ conn_read_progressed(struct conn *c, size_t n, uint32_t timeout_ms)
     c->read_progress += (uint32_t)n;
     if (c->read_progress >= CONN_PROGRESS_BYTES && c->read_due_ms != 0) {
         conn_set_read_due(c, worker_now_ms() + timeout_ms);
-    }
-}
-
-void
-conn_on_due(struct timer *t)
-{
-    struct conn *c = container_of(t, struct conn, timer);
-    uint64_t now = worker_now_ms();
-    unsigned happened = 0;
-    if (c->read_due_ms != 0 && c->read_due_ms <= now) {
-        c->read_due_ms = 0;
-        happened |= CONN_READ_DUE;
-    }
-    if (c->write_due_ms != 0 && c->write_due_ms <= now) {
-        c->write_due_ms = 0;
-        happened |= CONN_WRITE_DUE;
-    }
-    update_timer(c);
-    if (happened) {
-        c->on_event(c, happened);
-        conn_flush_any();
     }
 }

@@ -161,9 +161,6 @@ void
 conn_set_read_due(struct conn *c, uint64_t due_ms);
 void
 conn_set_write_due(struct conn *c, uint64_t due_ms);
-/* For wheel_init(): the timer of a conn is due. */
-void
-conn_on_due(struct timer *t);
 /* n bytes came in: move the read deadline by timeout_ms if that makes 4 KB since it moved last. */
 void
 conn_read_progressed(struct conn *c, size_t n, uint32_t timeout_ms);

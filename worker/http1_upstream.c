@@ -429,6 +429,13 @@ upstream_recv_body(struct stream *s, struct end *e)
 }
 
 static void
+upstream_expect(struct stream *s, struct end *e, uint32_t timeout_ms)
+{
+    (void)s;
+    conn_set_read_due(e->conn, timeout_ms ? worker_now_ms() + timeout_ms : 0);
+}
+
+static void
 upstream_finish(struct stream *s, struct end *e)
 {
     struct http1_upstream *hu = (struct http1_upstream *)e->conn;
@@ -462,6 +469,7 @@ static const struct end_ops upstream_ops = {
     .send_body = upstream_send_body,
     .send_end = upstream_send_end,
     .recv_body = upstream_recv_body,
+    .expect = upstream_expect,
     .finish = upstream_finish,
     .abort = upstream_abort,
 };

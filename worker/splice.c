@@ -101,7 +101,7 @@ splice_pipe_bytes(const struct splice_pipe *pipe)
 bool
 splice_is_possible(const struct conn *from, const struct conn *to)
 {
-    return from->io.ops == &transport_plain_ops && to->io.ops == &transport_plain_ops &&
+    return to && from->io.ops == &transport_plain_ops && to->io.ops == &transport_plain_ops &&
            !conn_is_blocked(to) && !to->is_broken;
 }
 

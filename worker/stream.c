@@ -354,8 +354,7 @@ stream_on_sent(struct stream *s)
 {
     s->http->sent_us = worker_now_us();
     if (!s->has_head) {
-        uint32_t timeout = s->upstream->timeouts.response;
-        conn_set_read_due(s->server.conn, timeout ? worker_now_ms() + timeout : 0);
+        s->server.ops->expect(s, &s->server, s->upstream->timeouts.response);
     }
 }
 
@@ -391,9 +390,8 @@ stream_on_response(struct stream *s, struct http_msg *m)
     s->status = m->status;
     s->has_head = true;
     s->client.ops->send_head(s, &s->client, m);
-    uint32_t timeout = s->upstream->timeouts.response_body;
     if (m->body != HTTP_BODY_NONE) {
-        conn_set_read_due(s->server.conn, timeout ? worker_now_ms() + timeout : 0);
+        s->server.ops->expect(s, &s->server, s->upstream->timeouts.response_body);
     }
 }
 

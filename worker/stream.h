@@ -30,6 +30,7 @@
 
 struct stream;
 struct backend;
+struct http2_stream;
 
 struct end;
 /* e is the end itself: the client's or the server's of s. */
@@ -43,6 +44,9 @@ struct end_ops {
     void (*send_end)(struct stream *s, struct end *e, struct http_msg *trailers);
     /* The other end takes bytes again: go on reading. */
     void (*recv_body)(struct stream *s, struct end *e);
+    /* Something must come from the peer within timeout_ms from now, or the end fails the stream.
+     * 0: no limit any more. */
+    void (*expect)(struct stream *s, struct end *e, uint32_t timeout_ms);
     /* The exchange ended well: keep the connection or close it, and forget the stream. */
     void (*finish)(struct stream *s, struct end *e);
     /* The exchange failed: see that the peer cannot take what it got for complete; forget the
@@ -52,8 +56,9 @@ struct end_ops {
 
 struct end {
     const struct end_ops *ops; /* NULL: no end there */
-    struct conn *conn;
-    uint64_t bytes;    /* body bytes that were sent through it */
+    struct conn *conn;         /* that it has for itself; NULL: it shares one (HTTP/2) */
+    struct http2_stream *h2;   /* its part of a shared one */
+    uint64_t bytes;            /* body bytes that were sent through it */
     bool is_blocked;   /* what it was given waits beyond its connection: see end_is_blocked */
     bool is_recv_done; /* its own message has come in whole */
     bool is_send_done; /* the other's message has been given to it whole */
@@ -169,7 +174,7 @@ stream_fail(struct stream *s, enum reason why);
 static inline bool
 end_is_blocked(const struct end *e)
 {
-    return e->is_blocked || !e->conn || conn_is_blocked(e->conn) || e->conn->is_splice_blocked;
+    return e->is_blocked || (e->conn && (conn_is_blocked(e->conn) || e->conn->is_splice_blocked));
 }
 
 /* A conf has been applied: tunnels of removed listeners and backends end within timeout_ms. */

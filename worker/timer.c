@@ -7,20 +7,20 @@
 #include <assert.h>
 
 void
-wheel_init(struct wheel *w, uint64_t now_ms, timer_fn *on_due)
+wheel_init(struct wheel *w, uint64_t now_ms)
 {
     for (unsigned i = 0; i < WHEEL_SLOTS; i++) {
         list_init(&w->slots[i]);
     }
     w->tick = now_ms / WHEEL_SLOT_MS;
     w->count = 0;
-    w->on_due = on_due;
 }
 
 void
-timer_init(struct timer *t)
+timer_init(struct timer *t, timer_fn *on_due)
 {
     list_init(&t->link);
+    t->on_due = on_due;
     t->due_ms = 0;
     t->slot_ms = 0;
 }
@@ -91,7 +91,7 @@ run_slot(struct wheel *w, struct list *slot, uint64_t now_ms)
             continue;
         }
         t->due_ms = 0;
-        w->on_due(t);
+        t->on_due(t);
     }
 }
 

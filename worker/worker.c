@@ -371,7 +371,7 @@ init(const struct child_args *args)
     list_init(&worker.runnable);
     list_init(&worker.idle_clients);
     list_init(&worker.streams);
-    wheel_init(&worker.wheel, worker_now_ms(), conn_on_due);
+    wheel_init(&worker.wheel, worker_now_ms());
     channel_init(&worker.channel, args->channel_fd);
     worker.scratch = malloc(WORKER_SCRATCH_BYTES);
     tls_worker_init(worker.shm);

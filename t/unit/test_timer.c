@@ -41,7 +41,7 @@ static void
 begin(void)
 {
     now_ms = START_MS;
-    wheel_init(&wheel, now_ms, on_due);
+    wheel_init(&wheel, now_ms);
 }
 
 static void
@@ -64,7 +64,7 @@ walk_to(uint64_t ms)
 START_TEST(fires_once_and_not_early)
 {
     struct alarm a = {.fired = 0};
-    timer_init(&a.timer);
+    timer_init(&a.timer, on_due);
     timer_set(&wheel, &a.timer, START_MS + 500);
     for (uint64_t ms = START_MS; ms < START_MS + 500; ms++) {
         run_to(ms);
@@ -82,7 +82,7 @@ static void
 expect_punctual(uint64_t after_ms)
 {
     struct alarm a = {.fired = 0};
-    timer_init(&a.timer);
+    timer_init(&a.timer, on_due);
     uint64_t due = now_ms + after_ms;
     timer_set(&wheel, &a.timer, due);
     while (a.fired == 0 && now_ms < due + 2 * ROUND_MS) {
@@ -108,7 +108,7 @@ END_TEST
 START_TEST(what_is_due_already_fires_at_the_next_look)
 {
     struct alarm a = {.fired = 0};
-    timer_init(&a.timer);
+    timer_init(&a.timer, on_due);
     walk_to(START_MS + 10000);
     timer_set(&wheel, &a.timer, START_MS);
     walk_to(START_MS + 10000 + WHEEL_SLOT_MS);
@@ -119,7 +119,7 @@ END_TEST
 START_TEST(moving_later_counts_from_the_new_time)
 {
     struct alarm a = {.fired = 0};
-    timer_init(&a.timer);
+    timer_init(&a.timer, on_due);
     for (unsigned i = 0; i < 100; i++) {
         timer_set(&wheel, &a.timer, now_ms + 1000);
         walk_to(now_ms + 900);
@@ -134,7 +134,7 @@ END_TEST
 START_TEST(moving_earlier_counts_from_the_new_time)
 {
     struct alarm a = {.fired = 0};
-    timer_init(&a.timer);
+    timer_init(&a.timer, on_due);
     timer_set(&wheel, &a.timer, START_MS + 60000);
     timer_set(&wheel, &a.timer, START_MS + 200);
     ck_assert_uint_eq(wheel.count, 1);
@@ -147,7 +147,7 @@ END_TEST
 START_TEST(zero_takes_the_deadline_away)
 {
     struct alarm a = {.fired = 0};
-    timer_init(&a.timer);
+    timer_init(&a.timer, on_due);
     timer_set(&wheel, &a.timer, START_MS + 200);
     timer_set(&wheel, &a.timer, 0);
     walk_to(START_MS + 2 * ROUND_MS);
@@ -162,7 +162,7 @@ END_TEST
 START_TEST(a_deleted_one_leaves_nothing_behind)
 {
     struct alarm *a = calloc(1, sizeof(*a));
-    timer_init(&a->timer);
+    timer_init(&a->timer, on_due);
     timer_set(&wheel, &a->timer, START_MS + 200);
     timer_del(&wheel, &a->timer);
     ck_assert_uint_eq(wheel.count, 0);
@@ -175,7 +175,7 @@ END_TEST
 START_TEST(a_callback_may_set_its_own_timer_again)
 {
     struct alarm a = {.again_ms = 1000};
-    timer_init(&a.timer);
+    timer_init(&a.timer, on_due);
     timer_set(&wheel, &a.timer, START_MS + 1000);
     walk_to(START_MS + 60000);
     ck_assert_uint_ge(a.fired, 60000 / (1000 + WHEEL_SLOT_MS) - 1);
@@ -186,8 +186,8 @@ END_TEST
 START_TEST(a_callback_may_delete_a_neighbour_that_is_due_too)
 {
     struct alarm first = {.fired = 0}, second = {.fired = 0};
-    timer_init(&first.timer);
-    timer_init(&second.timer);
+    timer_init(&first.timer, on_due);
+    timer_init(&second.timer, on_due);
     first.victim = &second;
     timer_set(&wheel, &first.timer, START_MS + 200);
     timer_set(&wheel, &second.timer, START_MS + 200);
@@ -204,7 +204,7 @@ START_TEST(a_long_sleep_loses_none)
     static struct alarm many[2 * WHEEL_SLOTS];
     for (unsigned i = 0; i < 2 * WHEEL_SLOTS; i++) {
         many[i] = (struct alarm){.fired = 0};
-        timer_init(&many[i].timer);
+        timer_init(&many[i].timer, on_due);
         timer_set(&wheel, &many[i].timer, START_MS + 1 + i * WHEEL_SLOT_MS);
     }
     run_to(START_MS + 5 * ROUND_MS);
@@ -218,8 +218,8 @@ END_TEST
 START_TEST(a_sleep_fires_only_what_is_due)
 {
     struct alarm soon = {.fired = 0}, later = {.fired = 0};
-    timer_init(&soon.timer);
-    timer_init(&later.timer);
+    timer_init(&soon.timer, on_due);
+    timer_init(&later.timer, on_due);
     timer_set(&wheel, &soon.timer, START_MS + 1000);
     timer_set(&wheel, &later.timer, START_MS + 3 * ROUND_MS);
     run_to(START_MS + 2 * ROUND_MS);
