@@ -4,14 +4,14 @@
 from .akashd import Akashd, http_config, tcp_config
 from .backend import Gate, ScriptedBackend
 from .client import Client
-from .fronts import FRONTS
+from .fronts import FRONTS, Authority, server_context
 from .load import Load
 from .peers import Nginx, curl
 from .traffic import CounterWatch, Echo, Farm, Streams
 from .wire import PATIENCE, Malformed, Reset, Silence, free_port, until
 
 __all__ = [
-    "Akashd", "Client", "CounterWatch", "Echo", "FRONTS", "Farm", "Gate", "Load", "Malformed", "Nginx",
+    "Akashd", "Authority", "Client", "CounterWatch", "Echo", "FRONTS", "Farm", "Gate", "Load", "Malformed", "Nginx",
     "PATIENCE", "Reset", "ScriptedBackend", "Silence", "Streams", "curl", "free_port", "http_config",
-    "tcp_config", "until",
+    "server_context", "tcp_config", "until",
 ]

@@ -9,6 +9,7 @@ that no thread outlives its test.
 import os
 import select
 import socket
+import ssl
 import threading
 import time
 
@@ -89,6 +90,9 @@ class Exchange:
     def close(self):
         self.connection.close()
 
+    def cut(self):
+        self.connection.cut()
+
     def reset(self):
         self.connection.reset()
 
@@ -101,6 +105,7 @@ class Connection:
         self.wire = Wire(sock)
         self.requests = []
         self.malformed = None  # why the bytes are no strict HTTP, if they are not
+        self.thread = None  # that serves it
         self.open = True
         self.quiet_end = threading.Event()
 
@@ -108,7 +113,28 @@ class Connection:
     def received(self):
         return bytes(self.wire.received)
 
+    @property
+    def is_resumed(self):
+        """Whether the TLS session of another connection was taken up again."""
+        return bool(self.wire.sock.session_reused)
+
+    def say_goodbye(self):
+        """close_notify, without waiting for the peer's. Only from the thread that reads and writes."""
+        self.wire.sock.setblocking(False)
+        try:
+            self.wire.sock.unwrap()
+        except (OSError, ValueError):
+            pass  # it has left, or the peer is gone
+
     def close(self):
+        """End it as a server does that has said all: with TLS by close_notify and FIN."""
+        is_own_thread = threading.current_thread() is self.thread
+        if is_own_thread and self.open and isinstance(self.wire.sock, ssl.SSLSocket):
+            self.say_goodbye()
+        self.cut()
+
+    def cut(self):
+        """FIN alone: with TLS that is a truncation."""
         self.open = False
         try:
             self.wire.sock.shutdown(socket.SHUT_RDWR)
@@ -172,12 +198,17 @@ class Connection:
 
 
 class ScriptedBackend:
-    """A server on a free port of 127.0.0.1 (or on a Unix socket)."""
+    """A server on a free port of 127.0.0.1 (or on a Unix socket).
 
-    def __init__(self, answer=None, host="127.0.0.1", port=0, unix=None, wrap=None, on_connect=None):
+    tls is an SSLContext (fronts.server_context() makes them): the backend then speaks TLS. Handshakes that
+    failed are in tls_errors, as texts.
+    """
+
+    def __init__(self, answer=None, host="127.0.0.1", port=0, unix=None, wrap=None, on_connect=None, tls=None):
         self.default = answer or fixed(b"ok")
         self.script = []
-        self.wrap, self.on_connect = wrap, on_connect
+        self.wrap, self.on_connect, self.tls = wrap, on_connect, tls
+        self.tls_errors = []
         self.host, self.port, self.unix = host, port, unix
         self.changed = threading.Condition()
         self.closing = threading.Event()
@@ -218,13 +249,20 @@ class ScriptedBackend:
 
     def start(self, connection):
         wire = connection.wire
-        if not self.unix:
-            wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.wrap:
-            try:
+        connection.thread = threading.current_thread()
+        try:
+            if not self.unix:
+                wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.wrap:
                 wire.sock = self.wrap(wire.sock)
-            except OSError:
-                return connection.close()
+            if self.tls:
+                wire.sock.settimeout(PATIENCE)
+                wire.sock = self.tls.wrap_socket(wire.sock, server_side=True, suppress_ragged_eofs=False)
+        except OSError as why:
+            with self.changed:
+                self.tls_errors.append(str(why))
+                self.changed.notify_all()
+            return connection.cut()
         connection.serve()
 
     def refuse(self):

@@ -7,6 +7,7 @@ A front is a listener's part of the configuration and a way to connect to it.
 
 import atexit
 import datetime
+import ipaddress
 import shutil
 import ssl
 import tempfile
@@ -34,21 +35,29 @@ class Authority:
         self.file = self.folder / "ca.pem"
         self.file.write_bytes(self.cert.public_bytes(serialization.Encoding.PEM))
 
+    @staticmethod
+    def _alternative(name):
+        try:
+            return x509.IPAddress(ipaddress.ip_address(name))
+        except ValueError:
+            return x509.DNSName(name)
+
     def _sign(self, subject, public, names, authority, days=30):
         now = datetime.datetime.utcnow()
+        begin = now - datetime.timedelta(days=1 if days > 0 else 1 - days)
         b = (x509.CertificateBuilder().subject_name(subject).issuer_name(self.name)
              .public_key(public).serial_number(x509.random_serial_number())
-             .not_valid_before(now - datetime.timedelta(days=1))
+             .not_valid_before(begin)
              .not_valid_after(now + datetime.timedelta(days=days))
              .add_extension(x509.BasicConstraints(authority, None), critical=True))
         if names:
-            b = b.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), False)
+            b = b.add_extension(x509.SubjectAlternativeName([self._alternative(n) for n in names]), False)
             b = b.add_extension(x509.ExtendedKeyUsage(
                 [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), False)
         return b.sign(self.key, hashes.SHA256())
 
     def issue(self, *names, kind="ec", stem=None, days=30):
-        """(certificate file, key file) for these names, absolute paths."""
+        """(certificate file, key file) for these names and addresses, absolute paths. days below 0: expired."""
         key = (ec.generate_private_key(ec.SECP256R1()) if kind == "ec"
                else rsa.generate_private_key(65537, 2048))
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
@@ -67,6 +76,21 @@ class Authority:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
+
+
+def server_context(pair, client_ca=None, version=None, alpn=None):
+    """For ScriptedBackend(tls=): what a server with that (certificate, key) does."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 1 << 7)  # a truncation is an error
+    context.load_cert_chain(*pair)
+    if client_ca:
+        context.load_verify_locations(str(client_ca))
+        context.verify_mode = ssl.CERT_REQUIRED
+    if version:
+        context.minimum_version = context.maximum_version = version
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    return context
 
 
 class Front:

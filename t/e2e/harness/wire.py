@@ -226,7 +226,8 @@ class Wire:
         self.close()
 
     def half_close(self):
-        self.sock.shutdown(socket.SHUT_WR)
+        """FIN, in TLS without close_notify: another thread may be reading."""
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)
 
     def close(self):
         self.sock.close()
