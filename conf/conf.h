@@ -35,7 +35,7 @@ struct conf_listener_timeouts {
     uint32_t handshake, header, request_body, idle, send, tunnel;
 };
 struct conf_upstream_timeouts {
-    uint32_t connect, response, response_body, send, tunnel;
+    uint32_t connect, response, response_body, send, tunnel, total;
 };
 
 /* A file that the configuration names. Its bytes are not kept: tls_server has what it needs. */

@@ -281,6 +281,9 @@ const struct option option_table[] = {
     {OWN_UPSTREAM_TIMEOUTS, "tunnel", TYPE_DURATION, "\"1h\"", 0, MONTH,
      IN(conf_upstream_timeouts, tunnel),
      .help = "No byte either way in tcp mode; the smaller one of listener and upstream counts."},
+    {OWN_UPSTREAM_TIMEOUTS, "total", TYPE_DURATION, "0", 0, MONTH,
+     IN(conf_upstream_timeouts, total),
+     .help = "Request head received to answer complete, tries included. Then 504, or it is cut."},
 
     /* ---- short form ---- */
     {OWN_SHORT, "host", TYPE_HOST, "\"0.0.0.0\"", 1, 253,

@@ -29,6 +29,7 @@
     X(draining, 503, "the server is shutting down") \
     X(connect_timeout, 504, "connecting to the backend took too long") \
     X(response_timeout, 504, "the backend's answer took too long") \
+    X(total_timeout, 504, "the exchange took too long") \
     X(response_cut, 0, "the backend stopped in mid-answer") \
     X(send_timeout, 0, "the peer did not read") \
     X(handshake_failed, 0, "the TLS handshake failed") \

@@ -154,12 +154,73 @@ code_index(unsigned status)
     return status >= 100 && status <= 599 ? status - 100 : SHM_CODES - 1;
 }
 
+/* ---- deadlines of the whole exchange; those of one end are the end's ---- */
+
+static void
+on_stream_due(struct timer *t);
+
+/* Most exchanges have no deadline of this kind: the timer is made ready by the first one. */
+static void
+update_timer(struct stream_http *http)
+{
+    uint64_t due = http->total_due_ms;
+    if (http->quiet_due_ms != 0 && (due == 0 || http->quiet_due_ms < due)) {
+        due = http->quiet_due_ms;
+    }
+    http->timer.on_due = on_stream_due;
+    timer_set(&worker.wheel, &http->timer, due);
+}
+
+static void
+on_stream_due(struct timer *t)
+{
+    struct stream_http *http = container_of(t, struct stream_http, timer);
+    struct stream *s = (struct stream *)http - 1; /* they are one block: stream_new_http() */
+    uint64_t now = worker_now_ms();
+    if (http->total_due_ms != 0 && http->total_due_ms <= now) {
+        stream_fail(s, REASON_total_timeout);
+    } else if (http->quiet_due_ms != 0 && http->quiet_due_ms <= now) {
+        stream_fail(s, REASON_tunnel_idle);
+    } else {
+        update_timer(http);
+    }
+    conn_flush_any();
+}
+
+void
+stream_set_deadline(struct stream *s, uint64_t due_ms)
+{
+    s->http->total_due_ms = due_ms;
+    update_timer(s->http);
+}
+
+void
+stream_limit_silence(struct stream *s, uint32_t timeout_ms)
+{
+    s->http->quiet_ms = timeout_ms;
+    s->http->quiet_due_ms = 0;
+    stream_touch(s);
+    update_timer(s->http);
+}
+
+void
+stream_touch(struct stream *s)
+{
+    if (s->http->quiet_ms != 0) {
+        s->http->quiet_due_ms = worker_now_ms() + s->http->quiet_ms;
+        update_timer(s->http);
+    }
+}
+
 /* Counters, log line, and off the list of the living. Both ends have let go. */
 static void
 end_stream(struct stream *s)
 {
     upstream_end_exchange(s);
     enter(s, STREAM_DONE);
+    if (s->http) {
+        timer_del(&worker.wheel, &s->http->timer);
+    }
     if (s->reason != REASON_none) {
         shm_count(&worker.row->failures[s->reason], 1);
     }
@@ -263,6 +324,9 @@ stream_begin(struct stream *s)
         return;
     }
     s->upstream = route->upstream;
+    if (s->upstream->timeouts.total != 0) {
+        stream_set_deadline(s, worker_now_ms() + s->upstream->timeouts.total);
+    }
     upstream_acquire(s, conf_upstream_pool(route->upstream, s->http->req.path));
 }
 
@@ -400,6 +464,9 @@ stream_on_body(struct stream *s, struct end *from, struct slice bytes)
 {
     struct end *to = stream_other_end(s, from);
     to->bytes += bytes.len;
+    if (s->http) {
+        stream_touch(s);
+    }
     if (from == &s->client && !s->is_tcp) {
         s->has_sent_body = true;
         uint64_t limit = s->conf_listener->body_bytes;

@@ -82,6 +82,10 @@ struct stream_http {
     uint64_t head_us;        /* head of the answer came */
     char *head;              /* request head bytes: in the arena, or of its own when large */
     uint32_t head_len, head_cap;
+    struct timer timer;    /* at the earlier of these two */
+    uint64_t total_due_ms; /* end of the whole exchange; 0: none */
+    uint64_t quiet_due_ms; /* end of a silence */
+    uint32_t quiet_ms;     /* how long one may be; 0: any */
 };
 
 struct stream {
@@ -165,6 +169,18 @@ stream_on_body_end(struct stream *s, struct end *from, struct http_msg *trailers
 /* What an end was given has left: the other may read on. */
 void
 stream_on_unblocked(struct stream *s, struct end *to);
+
+/* The exchange must be over by due_ms (monotonic), whatever it is doing, or it fails with
+ * total_timeout. 0: it may take any time. http. */
+void
+stream_set_deadline(struct stream *s, uint64_t due_ms);
+/* From now on a byte of a body must pass every timeout_ms, whichever way, or it fails with
+ * tunnel_idle. 0: no limit. http. */
+void
+stream_limit_silence(struct stream *s, uint32_t timeout_ms);
+/* Bytes have passed, by another way than stream_on_body(): a pipe. http. */
+void
+stream_touch(struct stream *s);
 
 /* End it: answer if that is still possible, else cut visibly; count; log. */
 void

@@ -382,6 +382,71 @@ def test_slow_reader_is_not_blamed_on_the_backend(make_site):
     assert answer.complete and count[0] == size
 
 
+# -- total
+
+
+@pytest.mark.parametrize("front", FRONTS, ids=lambda f: f.name)
+def test_exchange_without_an_answer_ends_by_the_total(make_site, front):
+    site = site_with(make_site, upstream={"total": SHORT_MS}, front=front)
+    site.backend.always(answers.stall())
+    client = site.client()
+    for _ in range(2):
+        watch = Watch()
+        answer = client.ask()
+        watch.assert_about(SHORT)
+        assert answer.status == 504 and "total_timeout" in answer.text
+    site.akashd.wait_metric("akash_failures_total", lambda v: v == 2, reason="total_timeout")
+
+
+def test_upload_that_goes_on_does_not_move_the_total(make_site):
+    site = site_with(make_site, upstream={"total": SHORT_MS})
+    client = site.client()
+    client.send(build("POST", "/", [("Content-Length", 500 * 5000)]))
+    watch = Watch()
+    stop = drip(client, [b"x" * 5000] * 500, 0.02)
+    answer = client.response("POST")
+    watch.assert_about(SHORT)
+    stop.set()
+    assert answer.status == 504 and answer.closes and "total_timeout" in answer.text
+
+
+def test_answer_that_goes_on_does_not_move_the_total(make_site):
+    """Its head has passed: the client must see that the rest was cut."""
+    site = site_with(make_site, upstream={"total": SHORT_MS})
+
+    def answer(x):
+        never = threading.Event()
+        x.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n")
+        for _ in range(200):
+            x.send(b"y" * 5000)
+            x.wait(never, 0.02)
+    site.backend.answer(answer)
+    client = site.client()
+    watch = Watch()
+    answer = client.ask()
+    watch.assert_about(SHORT)
+    assert answer.status == 200 and not answer.complete
+
+
+def test_total_covers_connecting(launch, black_hole):
+    port = free_port()
+    launch(http_config(port, [black_hole], {"timeouts": {"connect": FAR, "total": SHORT_MS}}))
+    with Client(port) as client:
+        watch = Watch()
+        answer = client.ask()
+        watch.assert_about(SHORT)
+        assert answer.status == 504 and "total_timeout" in answer.text
+
+
+def test_total_of_one_exchange_is_not_the_next_ones(make_site):
+    site = site_with(make_site, upstream={"total": SHORT_MS})
+    client = site.client()
+    watch = Watch()
+    while watch.seconds < 3 * SHORT:
+        answer = client.ask()
+        assert answer.status == 200 and not answer.closes
+
+
 def test_deadlines_are_counted_by_reason(make_site):
     site = site_with(make_site, {"header": "200ms"}, {"response": "200ms"})
     client = site.client()
