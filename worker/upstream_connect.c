@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * upstream_connect.c - a new connection to a backend, from its socket until a stream has it.
+ *
+ * A connection that is being made belongs to the stream that asked for it.
+ */
+#include "worker/upstream_private.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "shared/log.h"
+#include "worker/http1_upstream.h"
+#include "worker/stream.h"
+#include "worker/tcp.h"
+#include "worker/worker.h"
+
+#define LOG_INTERVAL_MS 60000
+
+/* A descriptor kept back: a client that was accepted with the last one still gets its backend, and
+ * only then accepting pauses. */
+static int spare_fd = -1;
+
+void
+upstream_keep_spare(void)
+{
+    if (spare_fd < 0) {
+        spare_fd = eventfd(0, EFD_CLOEXEC);
+    }
+}
+
+static enum reason
+connect_reason(int error)
+{
+    switch (error) {
+    case ECONNREFUSED:
+    case ENOENT: return REASON_connect_refused;
+    case ETIMEDOUT: return REASON_connect_timeout;
+    default: return REASON_connect_failed;
+    }
+}
+
+static void
+on_connect_failed(struct conn *c, enum reason why)
+{
+    struct upstream_connecting *uc = (struct upstream_connecting *)c;
+    struct stream *s = uc->stream;
+    upstream_conn_closed(s->taken, c);
+    conn_close(c);
+    stream_on_connect_failed(s, why);
+}
+
+static void
+on_connect_event(struct conn *c, unsigned what)
+{
+    struct upstream_connecting *uc = (struct upstream_connecting *)c;
+    struct stream *s = uc->stream;
+    if (what & (CONN_READ_DUE | CONN_BROKEN)) {
+        on_connect_failed(c, what & CONN_BROKEN ? REASON_connect_failed : REASON_connect_timeout);
+        return;
+    }
+    int error = 0;
+    socklen_t len = sizeof(error);
+    if (getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0) {
+        error = errno;
+    }
+    if (error != 0) {
+        on_connect_failed(c, connect_reason(error));
+        return;
+    }
+    if (!(what & CONN_WRITABLE)) {
+        return;
+    }
+    c->is_connecting = false;
+    conn_set_read_due(c, 0);
+    if (c->is_readable && !s->is_tcp) {
+        /* An answer before any request belongs to nobody; and some end without one. */
+        char byte;
+        bool has_spoken = recv(c->io.fd, &byte, 1, MSG_PEEK) > 0;
+        upstream_conn_closed(s->taken, c);
+        conn_close(c);
+        s->server = (struct end){0};
+        upstream_count_failure(s->taken);
+        stream_fail(s, has_spoken ? REASON_bad_response : REASON_backend_reset);
+        return;
+    }
+    shm_observe(&s->taken->counters->connect, worker_now_us() - s->connect_us);
+    upstream_attach(s, c);
+}
+
+/* An aborted stream takes its half-open connection with it. */
+static void
+connecting_abort(struct stream *s, struct end *e, enum reason why)
+{
+    (void)why;
+    upstream_conn_closed(s->taken, e->conn);
+    conn_close(e->conn);
+}
+
+static const struct end_ops connecting_ops = {.abort = connecting_abort};
+
+static int
+new_socket(int family)
+{
+    int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+    int fd = socket(family, type, 0);
+    if (fd < 0 && errno == EMFILE && spare_fd >= 0) {
+        close(spare_fd);
+        spare_fd = -1;
+        return socket(family, type, 0);
+    }
+    if (fd >= 0) {
+        upstream_keep_spare();
+    }
+    return fd;
+}
+
+/* A tunnel may be silent for long: keep-alive finds a peer that went without a word. */
+static int
+open_socket(const struct addr *to, bool is_tunnel)
+{
+    int fd = new_socket(to->sa.sa_family);
+    if (fd < 0) {
+        return -1;
+    }
+    if (to->sa.sa_family != AF_UNIX) {
+        int on = 1;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        if (is_tunnel) {
+            setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+        }
+    }
+    return fd;
+}
+
+static struct conn *
+open_conn(struct stream *s, struct backend *b, int fd)
+{
+    size_t size = s->is_tcp ? tcp_upstream_size() : http1_upstream_size();
+    struct conn *c = conn_alloc(s->is_tcp ? CONN_TCP_UPSTREAM : CONN_HTTP1_UPSTREAM, size);
+    if (!c) {
+        close(fd);
+        return NULL;
+    }
+    transport_init_plain(&c->io, fd);
+    c->is_connecting = true;
+    conn_open(c, CONN_BACKEND, on_connect_event);
+    list_add_tail(&b->conns, &c->owned);
+    b->nconns++;
+    shm_count(&b->counters->connects, 1);
+    return c;
+}
+
+static void
+log_no_socket(const struct stream *s, int error)
+{
+    static struct log_limit limit;
+    uint64_t suppressed;
+    if (log_limit_pass(&limit, worker_now_ms(), LOG_INTERVAL_MS, &suppressed)) {
+        log_warn("backend %s/%s: no socket: %s (%llu more times before)", s->upstream->name,
+                 s->backend->id, strerror(error), (unsigned long long)suppressed);
+    }
+}
+
+/* An idle connection that this exchange may not use gives way to the one that it needs. */
+static bool
+count_conn(struct backend *b, uint64_t limit)
+{
+    if (shm_gauge_try_add(worker.row, b->open, limit)) {
+        return true;
+    }
+    if (list_is_empty(&b->idle)) {
+        return false;
+    }
+    struct conn *oldest = list_last(&b->idle, struct conn, link);
+    upstream_unkeep(b, oldest);
+    upstream_conn_closed(b, oldest);
+    conn_close(oldest);
+    return shm_gauge_try_add(worker.row, b->open, limit);
+}
+
+void
+upstream_connect(struct stream *s)
+{
+    struct backend *b = s->taken;
+    const struct addr *to = &s->backend->addr;
+    if (!count_conn(b, s->backend->max_connections)) {
+        stream_on_connect_failed(s, REASON_over_limit);
+        return;
+    }
+    s->state = STREAM_CONNECT;
+    s->connect_us = worker_now_us();
+    int fd = open_socket(to, s->is_tcp);
+    struct conn *c = fd >= 0 ? open_conn(s, b, fd) : NULL;
+    if (!c) {
+        int error = errno;
+        shm_gauge_sub(worker.row, b->open);
+        log_no_socket(s, error);
+        stream_fail(s, REASON_internal);
+        return;
+    }
+    ((struct upstream_connecting *)c)->stream = s;
+    s->server = (struct end){.ops = &connecting_ops, .conn = c};
+    s->is_on_reused = false;
+    if (connect(fd, &to->sa, to->len) != 0 && errno != EINPROGRESS) {
+        /* EAGAIN: a Unix socket whose backlog is full */
+        on_connect_failed(c, connect_reason(errno));
+        return;
+    }
+    conn_watch(c);
+    uint32_t timeout = s->upstream->timeouts.connect;
+    conn_set_read_due(c, timeout ? worker_now_ms() + timeout : 0);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * upstream_private.h - what the parts of upstream share: choosing (upstream.c), connecting
+ * (upstream_connect.c), views and idle connections (upstream_pool.c).
+ */
+#ifndef WORKER_UPSTREAM_PRIVATE_H
+#define WORKER_UPSTREAM_PRIVATE_H
+
+#include "worker/upstream.h"
+
+/* Open a connection to s->backend for s, whose exchange with it has begun. */
+void
+upstream_connect(struct stream *s);
+/* c is connected: it becomes the server's end of s. */
+void
+upstream_attach(struct stream *s, struct conn *c);
+/* Hold a descriptor back, see upstream_connect.c. */
+void
+upstream_keep_spare(void);
+
+/* An idle connection that may be used again, or NULL. */
+struct conn *
+upstream_take_idle(struct backend *b, bool must_be_recent);
+/* A removed backend's view goes with its last connection and exchange. */
+void
+upstream_drop_if_unused(struct backend *b);
+
+#endif
