@@ -230,6 +230,18 @@ http_is_authority(struct slice s, bool may_be_empty)
 }
 
 struct slice
+http_upgrade_protocol(struct slice value)
+{
+    const char *slash = value.len > 0 ? memchr(value.ptr, '/', value.len) : NULL;
+    size_t len = slash ? (size_t)(slash - value.ptr) : value.len;
+    struct slice name = slice_of(value.ptr, len);
+    bool has_version = !slash || http_is_token(slice_of(slash + 1, value.len - len - 1));
+    bool is_http = slice_eq_nocase(name, SLICE("h2c")) || slice_eq_nocase(name, SLICE("h2")) ||
+                   slice_eq_nocase(name, SLICE("http")) || slice_eq_nocase(name, SLICE("tls"));
+    return http_is_token(name) && has_version && !is_http ? value : SLICE("");
+}
+
+struct slice
 http_list_next(struct slice *list)
 {
     const char *p = list->ptr;

@@ -125,6 +125,11 @@ struct http_msg {
     struct slice target;
     struct slice path;   /* the part of target before '?'; empty for CONNECT */
     struct slice phrase; /* responses: the reason phrase */
+    /* The protocol that the request asks to become, or that a 101 has become: Upgrade with
+     * Connection: upgrade, or the :protocol of an extended CONNECT (RFC 8441), which otherwise
+     * looks like a GET answered by 101. Empty: none that may be passed on, see
+     * http_upgrade_protocol. */
+    struct slice upgrade;
     struct http_field *fields;
     uint16_t nfields;
     uint16_t max_fields; /* room in fields, = the limit header_count */
@@ -163,6 +168,12 @@ bool
 http_is_field_value(struct slice s);
 bool
 http_is_target(struct slice s);
+
+/* The protocol that the value of an Upgrade field names (RFC 9110 7.8: name or name/version), or
+ * empty: for a list, of which a backend could choose what we do not know of, and for HTTP itself
+ * (h2c, TLS), inside of which requests would pass unseen. */
+struct slice
+http_upgrade_protocol(struct slice value);
 
 /* The next element of a comma-separated list (RFC 9110 5.6.1) without white space around it; *list
  * is what follows. Empty elements are skipped; an empty slice is the end. Quoted strings are not

@@ -30,7 +30,8 @@ struct head {
     enum reason malformed; /* the reason for everything that breaks the grammar */
     struct http_field *host;
     bool has_upgrade_option;
-    bool has_upgrade;
+    uint16_t nupgrades;
+    struct slice upgrade; /* the value of the last of them */
 };
 
 /* CRLF or LF (RFC 9112 2.2). */
@@ -349,7 +350,10 @@ note_field(struct head *h, struct http_field *f)
     case HTTP_FIELD_TRANSFER_ENCODING: return note_coding(h, f->value);
     case HTTP_FIELD_HOST: return h->kind == HEAD_REQUEST ? note_host(h, f) : 0;
     case HTTP_FIELD_EXPECT: return h->kind == HEAD_REQUEST ? note_expect(h, f->value) : 0;
-    case HTTP_FIELD_UPGRADE: h->has_upgrade = true; return 0;
+    case HTTP_FIELD_UPGRADE:
+        h->nupgrades++;
+        h->upgrade = f->value;
+        return 0;
     default: return 0;
     }
 }
@@ -384,11 +388,14 @@ static void
 close_head(struct head *h)
 {
     struct http_msg *m = h->m;
-    if (h->has_upgrade_option && h->has_upgrade) {
+    if (h->has_upgrade_option && h->nupgrades > 0) {
         m->seen |= HTTP_SEEN_UPGRADE;
     }
     if (m->minor == 0) {
         m->seen &= (uint16_t) ~(HTTP_SEEN_UPGRADE | HTTP_SEEN_CONTINUE);
+    }
+    if ((m->seen & HTTP_SEEN_UPGRADE) && h->nupgrades == 1) {
+        m->upgrade = http_upgrade_protocol(h->upgrade);
     }
 }
 

@@ -357,6 +357,41 @@ START_TEST(fields_are_noted)
 }
 END_TEST
 
+/* What may be passed on as Upgrade: one protocol that is not HTTP again. */
+static const struct {
+    const char *lines;
+    const char *upgrade;
+} upgrade_cases[] = {
+    {"Connection: upgrade\r\nUpgrade: websocket", "websocket"},
+    {"Upgrade: WebSocket\r\nConnection: keep-alive, UPGRADE", "WebSocket"},
+    {"Connection: upgrade\r\nUpgrade: \t SPDY/3.1 ", "SPDY/3.1"},
+    {"Upgrade: websocket", ""},
+    {"Connection: upgrade", ""},
+    {"Connection: upgrade\r\nUpgrade:", ""},
+    {"Connection: upgrade\r\nUpgrade: websocket, foo", ""},
+    {"Connection: upgrade\r\nUpgrade: websocket,", ""},
+    {"Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: websocket", ""},
+    {"Connection: upgrade\r\nUpgrade: web socket", ""},
+    {"Connection: upgrade\r\nUpgrade: foo/", ""},
+    {"Connection: upgrade\r\nUpgrade: /1", ""},
+    {"Connection: upgrade\r\nUpgrade: foo/1/2", ""},
+    {"Connection: upgrade\r\nUpgrade: h2c", ""},
+    {"Connection: upgrade, HTTP2-Settings\r\nUpgrade: H2C\r\nHTTP2-Settings: AAMAAABk", ""},
+    {"Connection: upgrade\r\nUpgrade: h2", ""},
+    {"Connection: upgrade\r\nUpgrade: HTTP/2.0", ""},
+    {"Connection: upgrade\r\nUpgrade: TLS/1.3", ""},
+};
+
+START_TEST(upgrade_is_one_protocol_that_may_be_passed_on)
+{
+    char text[256];
+    struct http_msg m;
+    strcat(strcpy(text, "GET / HTTP/1.1\r\n" HOST), upgrade_cases[_i].lines);
+    ck_assert_int_gt(parse_text(strcat(text, "\r\n\r\n"), &m), 0);
+    ck_assert(slice_eq(m.upgrade, slice_from_str(upgrade_cases[_i].upgrade)));
+}
+END_TEST
+
 START_TEST(old_version_knows_no_upgrade_and_no_continue)
 {
     struct http_msg m;
@@ -365,6 +400,7 @@ START_TEST(old_version_knows_no_upgrade_and_no_continue)
                                 &m),
                      0);
     ck_assert_uint_eq(m.seen, 0);
+    ck_assert_uint_eq(m.upgrade.len, 0);
 }
 END_TEST
 
@@ -555,6 +591,7 @@ requests_case(void)
     tcase_add_loop_test(tc, bad_request_stays_refused, 0, COUNT(bad_requests));
     tcase_add_test(tc, length_may_use_63_bits);
     tcase_add_loop_test(tc, fields_are_noted, 0, COUNT(seen_cases));
+    tcase_add_loop_test(tc, upgrade_is_one_protocol_that_may_be_passed_on, 0, COUNT(upgrade_cases));
     tcase_add_test(tc, old_version_knows_no_upgrade_and_no_continue);
     tcase_add_test(tc, head_may_fill_the_limit_and_no_more);
     tcase_add_test(tc, request_line_alone_may_be_too_long);
