@@ -15,7 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "master/activation.h"
 #include "master/adopt.h"
+#include "master/advice.h"
 #include "master/control.h"
 #include "master/daemon.h"
 #include "master/demo.h"
@@ -151,6 +153,7 @@ become_ready(void)
         log_error("pid_file: %s: %s", pid_file, strerror(errno));
     }
     log_ready();
+    activation_warn_unused();
     notify_send(NOTIFY_READY, "serving");
     daemon_tell_parent(MASTER_EXIT_OK);
 }
@@ -224,6 +227,7 @@ start(void)
         return;
     }
     logs_use(&master.current.logs, conf);
+    advice_give(conf);
     master.state = MASTER_STARTING;
     supervise_set_count(conf->workers);
 }
@@ -394,6 +398,7 @@ clean_up(void)
     demo_stop();
     close_children();
     sockets_close_all(&master.sockets);
+    activation_close();
     generation_fini(&master.current);
     close_loop();
     event_base_free(master.base);
@@ -421,6 +426,7 @@ master_run(struct master_options *options)
     generation_init(&master.current);
     children_init(master.children);
     log_set_process("master");
+    activation_take();
     notify_open();
     if (open_loop() != 0) {
         log_error("akashd: no event loop: %s", strerror(errno));

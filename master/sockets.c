@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "master/activation.h"
 #include "shared/log.h"
 
 #define METRICS_BACKLOG 64
@@ -189,10 +190,14 @@ static int
 wanted_bind(struct sockets *set, const struct wanted *w, struct addr *bound)
 {
     *bound = *w->addr;
+    addr_fall_back(bound, w->text);
+    int lent = activation_borrow(bound);
+    if (lent >= 0) {
+        return lent;
+    }
     if (bound->sa.sa_family == AF_UNIX) {
         return unix_bind(bound);
     }
-    addr_fall_back(bound, w->text);
     if (w->use == SOCKET_OF_MONITOR) {
         return socket_bind(bound, w->text, false);
     }
@@ -223,7 +228,17 @@ sockets_add(struct sockets *set, const struct wanted *w, char *why, size_t why_s
     s->index = w->index;
     s->backlog = w->backlog;
     s->fd = fd;
+    s->is_lent = activation_find(&bound) == fd;
     return 0;
+}
+
+/* Sockets that cannot be one of a group. */
+static bool
+is_for_all(const struct addr *addr, const char *text)
+{
+    struct addr bound = *addr;
+    addr_fall_back(&bound, text);
+    return bound.sa.sa_family == AF_UNIX || activation_find(&bound) >= 0;
 }
 
 static int
@@ -231,12 +246,12 @@ sockets_add_listener(struct sockets *set, const struct conf_listener *l, unsigne
                      char *why, size_t why_size)
 {
     for (unsigned a = 0; a < l->naddrs; a++) {
-        bool is_unix = l->addrs[a].sa.sa_family == AF_UNIX;
+        bool is_one = is_for_all(&l->addrs[a], l->addr_texts[a]);
         struct wanted w = {.text = l->addr_texts[a],
                            .addr = &l->addrs[a],
-                           .use = is_unix ? SOCKET_OF_ALL : SOCKET_OF_WORKER,
+                           .use = is_one ? SOCKET_OF_ALL : SOCKET_OF_WORKER,
                            .backlog = (int)l->backlog};
-        for (w.index = 0; w.index < (is_unix ? 1 : nworkers); w.index++) {
+        for (w.index = 0; w.index < (is_one ? 1 : nworkers); w.index++) {
             if (sockets_add(set, &w, why, why_size) < 0) {
                 return -1;
             }
@@ -289,8 +304,12 @@ socket_remove_file(struct listen_socket *s)
 static void
 socket_fini(struct listen_socket *s)
 {
-    close(s->fd);
-    socket_remove_file(s);
+    if (s->is_lent) {
+        activation_return(s->fd);
+    } else {
+        close(s->fd);
+        socket_remove_file(s);
+    }
     free(s->text);
 }
 
@@ -396,7 +415,7 @@ sockets_let_nobody_in(struct sockets *set, const struct conf *conf)
 {
     for (unsigned i = 0; i < set->count; i++) {
         struct listen_socket *s = &set->list[i];
-        if (s->use == SOCKET_OF_MONITOR || (conf && conf_has(conf, s))) {
+        if (s->use == SOCKET_OF_MONITOR || s->is_lent || (conf && conf_has(conf, s))) {
             continue;
         }
         if (s->bound.sa.sa_family == AF_UNIX) {

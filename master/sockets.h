@@ -5,7 +5,8 @@
  * Queued clients of a socket are reset when its last descriptor is closed, so the master keeps all
  * of them: a worker may die and its successor accepts what waited. A new socket is bound, but does
  * not listen until its worker is ready, so that undoing it resets nobody. Unix sockets cannot join
- * a group: one is shared by all workers. The monitor's socket for metrics is one of these too.
+ * a group, and neither can one that the service manager made (activation.h): it is shared by all
+ * workers. The monitor's socket for metrics is one of these too.
  */
 #ifndef MASTER_SOCKETS_H
 #define MASTER_SOCKETS_H
@@ -19,7 +20,7 @@
 
 enum socket_use {
     SOCKET_OF_WORKER, /* index says whose */
-    SOCKET_OF_ALL,    /* Unix: every worker accepts on it */
+    SOCKET_OF_ALL,    /* Unix or lent: every worker accepts on it */
     SOCKET_OF_MONITOR
 };
 
@@ -31,6 +32,7 @@ struct listen_socket {
     int fd;
     int backlog;       /* wanted */
     int backlog_now;   /* 0: does not listen yet */
+    bool is_lent;      /* the service manager's: given back, never closed nor filtered */
     bool is_new;       /* made by the reload that is being prepared */
     int adopter;       /* row of the worker that accepts in the place of the missing one; -1 */
     struct addr bound; /* what was bound, to remove a Unix socket's file */

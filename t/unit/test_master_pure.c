@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * test_master_pure.c - the master's pure parts: command line, control requests, messages to the
- * service manager, waits before a respawn, answers of the resolver's child, keys that stand fast.
+ * service manager, waits before a respawn, answers of the resolver's child, keys that stand fast,
+ * advice about the machine.
  */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "master/advice.h"
 #include "master/backoff.h"
 #include "master/cmdline.h"
 #include "master/control_request.h"
@@ -257,6 +259,59 @@ START_TEST(keys_that_need_a_new_process)
 }
 END_TEST
 
+/* ---- advice ---- */
+
+static unsigned
+advise(const struct conf *conf, const struct advice_facts *facts)
+{
+    static char lines[ADVICE_MAX][ADVICE_TEXT_SIZE];
+    unsigned n = advice_write(conf, facts, lines);
+    why[0] = '\0';
+    for (unsigned i = 0; i < n; i++) {
+        strncat(why, lines[i], sizeof(why) - strlen(why) - 1);
+    }
+    return n;
+}
+
+START_TEST(advice_is_given_where_a_limit_is_met)
+{
+    struct conf_listener listeners[] = {{.name = "a", .backlog = 512},
+                                        {.name = "b", .backlog = 4096}};
+    struct conf conf = {.listeners = listeners, .nlisteners = 2, .workers = 2};
+    struct advice_facts good = {.somaxconn = 4096, .tcp_migrate_req = 1, .open_files = 1048576};
+    conf.max_connections = 1048576;
+    ck_assert_uint_eq(advise(&conf, &good), 0);
+
+    struct advice_facts facts = good;
+    facts.somaxconn = 128;
+    ck_assert_uint_eq(advise(&conf, &facts), 1);
+    ck_assert_ptr_nonnull(
+        strstr(why, "somaxconn is 128: it cuts the backlog of 4096 of listener b"));
+
+    facts = good;
+    facts.tcp_migrate_req = 0;
+    ck_assert_uint_eq(advise(&conf, &facts), 1);
+    ck_assert_ptr_nonnull(strstr(why, "tcp_migrate_req is 0"));
+
+    facts = good;
+    facts.open_files = 1024;
+    conf.max_connections = 1024;
+    ck_assert_uint_eq(advise(&conf, &facts), 1);
+    ck_assert_ptr_nonnull(strstr(why, "limited to 1024 a process, and clients to 1024 by that"));
+    conf.max_connections = 1000; /* somebody's choice */
+    ck_assert_uint_eq(advise(&conf, &facts), 0);
+}
+END_TEST
+
+START_TEST(advice_is_silent_about_what_it_cannot_see)
+{
+    struct conf_listener listeners[] = {{.name = "a", .backlog = 512}};
+    struct conf conf = {.listeners = listeners, .nlisteners = 1, .workers = 1};
+    struct advice_facts facts = {ADVICE_UNKNOWN, ADVICE_UNKNOWN, 1048576};
+    ck_assert_uint_eq(advise(&conf, &facts), 0);
+}
+END_TEST
+
 Suite *
 master_pure_suite(void)
 {
@@ -275,6 +330,8 @@ master_pure_suite(void)
     tcase_add_test(tc, answers_of_the_resolver);
     tcase_add_test(tc, nonsense_of_the_resolver_is_not_taken);
     tcase_add_test(tc, keys_that_need_a_new_process);
+    tcase_add_test(tc, advice_is_given_where_a_limit_is_met);
+    tcase_add_test(tc, advice_is_silent_about_what_it_cannot_see);
     suite_add_tcase(suite, tc);
     return suite;
 }

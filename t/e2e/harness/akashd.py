@@ -146,7 +146,7 @@ class Akashd:
 
     running = []
 
-    def __init__(self, config, start=True, args=(), metrics=True, prefix=(), env=None):
+    def __init__(self, config, start=True, args=(), metrics=True, prefix=(), env=None, lent=()):
         self.folder = Path(tempfile.mkdtemp(prefix="akashd-"))
         self.folder.chmod(0o755)
         self.file = self.folder / "akashd.json"
@@ -154,6 +154,7 @@ class Akashd:
         self.pid_file = self.folder / "akashd.pid"
         self.metrics_port = free_port() if metrics else None
         self.args, self.prefix = list(args), list(prefix)
+        self.lent = list(lent)
         self.env = {**environment(), **(env or {})}
         self.log = []
         self.logged = threading.Condition()
@@ -189,9 +190,10 @@ class Akashd:
     # -- life
 
     def start(self, ready=True):
-        command = [*self.prefix, binary(), "-c", str(self.file), *self.args]
+        command = [*self.prefix, *self._lend(), binary(), "-c", str(self.file), *self.args]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                        stdin=subprocess.DEVNULL, env=self.env, cwd=self.folder)
+                                        stdin=subprocess.DEVNULL, env=self.env, cwd=self.folder,
+                                        pass_fds=self.lent)
         self.reader = threading.Thread(target=self._read_log, daemon=True)
         self.reader.start()
         Akashd.running.append(self)
@@ -202,6 +204,17 @@ class Akashd:
                 self.destroy()
                 raise
         return self
+
+    def _lend(self):
+        """What a service manager does between fork and exec: lent descriptors from 3 on, and the environment."""
+        if not self.lent:
+            return []
+        spare = max(self.lent) + 1  # none of 3, 4 … is overwritten before it was copied
+        moves = [f"exec {spare + i}<&{fd}" for i, fd in enumerate(self.lent)]
+        moves += [f"exec {fd}<&-" for fd in self.lent]
+        moves += [f"exec {3 + i}<&{spare + i} {spare + i}<&-" for i in range(len(self.lent))]
+        script = f'{"; ".join(moves)}; LISTEN_FDS={len(self.lent)} LISTEN_PID=$$ exec "$@"'
+        return ["bash", "-c", script, "manager"]
 
     def _read_log(self):
         for line in self.process.stderr:
