@@ -20,6 +20,7 @@
 #include "worker/access_log.h"
 #include "worker/conn.h"
 #include "worker/http1_client.h"
+#include "worker/http2_session.h"
 #include "worker/listener.h"
 #include "worker/prepare.h"
 #include "worker/stream.h"
@@ -312,6 +313,7 @@ turn(void)
     worker.now_us = 0;
     event_base_loop(worker.base, flags);
     run_runnable();
+    http2_session_flush_all();
     conn_flush_any();
     access_log_flush();
     stream_reap();
