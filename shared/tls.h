@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tls.h - TLS termination with OpenSSL 3.
+ * tls.h - TLS termination with OpenSSL 3; towards backends: tls_client.h.
  *
  * A tls_server is everything that one TLS listener needs: an SSL_CTX per certificate, chosen by SNI
  * (exact, wildcard, then the first), RSA and ECDSA side by side for the same names. It is
@@ -49,6 +49,7 @@ enum tls_part {
     TLS_PART_CIPHERSUITES,
     TLS_PART_CURVES,
     TLS_PART_CLIENT_CA,
+    TLS_PART_CA, /* of a tls_client */
     TLS_PART_ALPN
 };
 struct tls_problem {
@@ -91,7 +92,7 @@ tls_worker_init(const struct shm *shm);
 int
 transport_tls_accept(struct transport *t, int fd, struct tls_server *srv);
 
-/* After the handshake. */
+/* After the handshake; of a client's transport (tls_client.h) too. */
 struct slice
 transport_tls_alpn(const struct transport *t); /* empty: none */
 struct slice

@@ -101,7 +101,7 @@ read_chain(BIO *pem, X509 **leaf, STACK_OF(X509) * *chain)
 static int
 parse_chain(struct slice text, X509 **leaf, STACK_OF(X509) * *chain)
 {
-    BIO *pem = BIO_new_mem_buf(text.ptr, (int)text.len);
+    BIO *pem = BIO_new_mem_buf(text.ptr ? text.ptr : "", (int)text.len);
     int result = pem ? read_chain(pem, leaf, chain) : -1;
     BIO_free(pem);
     return result;
@@ -139,24 +139,51 @@ warm_find(const uint8_t *digest)
     return NULL;
 }
 
+/* From what was parsed ahead, else from the text. The errors of OpenSSL stay queued. */
+static int
+find_chain(const uint8_t *digest, struct slice text, X509 **leaf, STACK_OF(X509) * *chain)
+{
+    const struct warm_file *file = warm_find(digest);
+    if (!file || !file->leaf) {
+        return parse_chain(text, leaf, chain);
+    }
+    X509_up_ref(file->leaf);
+    *leaf = file->leaf;
+    *chain = X509_chain_up_ref(file->chain);
+    return *chain ? 0 : -1;
+}
+
+/* Why find_chain() failed. */
+static const char *
+chain_problem(const X509 *leaf)
+{
+    return !leaf && is_end_of_pem() ? "no certificate in PEM form" : tls_last_reason();
+}
+
+STACK_OF(X509) * tls_cert_list(struct slice pem, const char **why)
+{
+    uint8_t digest[TLS_DIGEST_SIZE];
+    X509 *leaf = NULL;
+    STACK_OF(X509) *all = NULL;
+    tls_digest_file(pem, digest);
+    if (find_chain(digest, pem, &leaf, &all) == 0 && sk_X509_unshift(all, leaf) > 0) {
+        ERR_clear_error();
+        return all;
+    }
+    *why = chain_problem(leaf);
+    X509_free(leaf);
+    sk_X509_pop_free(all, X509_free);
+    ERR_clear_error();
+    return NULL;
+}
+
 static int
 load_chain(struct tls_cert *cert, const struct tls_cert_input *in, struct tls_problem *problem)
 {
-    const struct warm_file *file = warm_find(cert->digest);
-    if (file && file->leaf) {
-        X509_up_ref(file->leaf);
-        cert->leaf = file->leaf;
-        cert->chain = X509_chain_up_ref(file->chain);
-        if (!cert->chain) {
-            tls_problem_set(problem, TLS_PART_CERT, 0, "out of memory");
-        }
-        return cert->chain ? 0 : -1;
-    }
-    int result = parse_chain(in->cert_pem, &cert->leaf, &cert->chain);
+    int result = find_chain(cert->digest, in->cert_pem, &cert->leaf, &cert->chain);
     if (result < 0) {
-        bool is_empty = !cert->leaf && is_end_of_pem();
         tls_problem_set(problem, TLS_PART_CERT, 0, "%s: %s", in->cert_path,
-                        is_empty ? "no certificate in PEM form" : tls_last_reason());
+                        chain_problem(cert->leaf));
     }
     ERR_clear_error();
     return result;
@@ -356,7 +383,7 @@ tls_warm(struct slice pem)
     uint8_t digest[TLS_DIGEST_SIZE];
     bool is_encrypted;
     tls_digest_file(pem, digest);
-    if (is_in_use(digest) || warm_find(digest)) {
+    if (is_in_use(digest) || tls_trust_is_known(digest) || warm_find(digest)) {
         return;
     }
     struct warm_file *file = calloc(1, sizeof(*file));

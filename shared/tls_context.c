@@ -4,7 +4,6 @@
  * certificates. Server names, certificates and ALPN are tls.c's.
  */
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <stdio.h>
 
 #include "shared/tls_private.h"
@@ -97,23 +96,18 @@ set_lists(SSL_CTX *openssl, const struct tls_server_input *in, struct tls_proble
     return 0;
 }
 
-/* Trust every certificate of the PEM text and name it to clients. Returns how many, or -1. */
+/* Trust them and name them to clients. 0 or -1. */
 static int
-trust_all(SSL_CTX *openssl, BIO *pem)
+trust_all(SSL_CTX *openssl, STACK_OF(X509) * authorities)
 {
-    for (int n = 0;; n++) {
-        X509 *ca = PEM_read_bio_X509(pem, NULL, NULL, NULL);
-        if (!ca) {
-            unsigned long last = ERR_peek_last_error();
-            return ERR_GET_REASON(last) == PEM_R_NO_START_LINE ? n : -1;
-        }
-        int is_added = X509_STORE_add_cert(SSL_CTX_get_cert_store(openssl), ca) == 1 &&
-                       SSL_CTX_add_client_CA(openssl, ca) == 1;
-        X509_free(ca);
-        if (!is_added) {
+    for (int i = 0; i < sk_X509_num(authorities); i++) {
+        X509 *ca = sk_X509_value(authorities, i);
+        if (X509_STORE_add_cert(SSL_CTX_get_cert_store(openssl), ca) != 1 ||
+            SSL_CTX_add_client_CA(openssl, ca) != 1) {
             return -1;
         }
     }
+    return 0;
 }
 
 static int
@@ -122,15 +116,14 @@ set_client_auth(SSL_CTX *openssl, const struct tls_server_input *in, struct tls_
     if (in->client_auth == TLS_AUTH_OFF) {
         return 0;
     }
-    BIO *pem = BIO_new_mem_buf(in->client_ca_pem.ptr ? in->client_ca_pem.ptr : "",
-                               (int)in->client_ca_pem.len);
-    int n = pem ? trust_all(openssl, pem) : -1;
-    BIO_free(pem);
-    if (n <= 0) {
-        tls_problem_set(problem, TLS_PART_CLIENT_CA, 0, "%s",
-                        n == 0 ? "no certificate in PEM form" : tls_last_reason());
+    const char *why = NULL;
+    STACK_OF(X509) *authorities = tls_cert_list(in->client_ca_pem, &why);
+    if (!authorities || trust_all(openssl, authorities) < 0) {
+        tls_problem_set(problem, TLS_PART_CLIENT_CA, 0, "%s", why ? why : tls_last_reason());
+        sk_X509_pop_free(authorities, X509_free);
         return -1;
     }
+    sk_X509_pop_free(authorities, X509_free);
     ERR_clear_error();
     int is_required = in->client_auth == TLS_AUTH_REQUIRE;
     SSL_CTX_set_verify(openssl,

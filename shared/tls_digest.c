@@ -87,3 +87,28 @@ tls_digest_server(const struct tls_server_input *in, struct tls_cert *const *cer
     digest_bytes(hash, (bool[]){in->strict_sni, in->tickets}, 2 * sizeof(bool));
     digest_end(hash, digest);
 }
+
+void
+tls_digest_client(const struct tls_client_input *in, const uint8_t *ca, const struct tls_cert *cert,
+                  uint8_t *digest)
+{
+    EVP_MD_CTX *hash = digest_begin();
+    digest_bytes(hash, &in->verify, sizeof(in->verify));
+    digest_bytes(hash, ca ? ca : digest, ca ? TLS_DIGEST_SIZE : 0);
+    digest_bytes(hash, cert ? cert->digest : digest, cert ? sizeof(cert->digest) : 0);
+    digest_bytes(hash, &in->min_version, sizeof(in->min_version));
+    digest_end(hash, digest);
+}
+
+uint64_t
+tls_digest_number(const uint8_t *digest, const char *text)
+{
+    uint8_t both[TLS_DIGEST_SIZE];
+    uint64_t number;
+    EVP_MD_CTX *hash = digest_begin();
+    digest_bytes(hash, digest, TLS_DIGEST_SIZE);
+    digest_text(hash, text);
+    digest_end(hash, both);
+    memcpy(&number, both, sizeof(number));
+    return number;
+}

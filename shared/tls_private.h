@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tls_private.h - what the files of TLS termination share with each other and with nobody else.
+ * tls_private.h - what the files of TLS share with each other and with nobody else.
  */
 #ifndef SHARED_TLS_PRIVATE_H
 #define SHARED_TLS_PRIVATE_H
@@ -9,6 +9,7 @@
 
 #include "shared/list.h"
 #include "shared/tls.h"
+#include "shared/tls_client.h"
 
 #define TLS_DIGEST_SIZE 32 /* SHA-256 */
 
@@ -43,6 +44,9 @@ tls_problem_set(struct tls_problem *problem, enum tls_part part, unsigned cert, 
 const char *
 tls_last_reason(void);
 
+/* The certificates of a PEM text, at least one, with references of their own. NULL with *why. */
+STACK_OF(X509) * tls_cert_list(struct slice pem, const char **why);
+
 /* Digests of TLS_DIGEST_SIZE bytes: of what decides who may resume a session; of a file; of all
  * that a server is built from. */
 void
@@ -52,6 +56,13 @@ tls_digest_file(struct slice bytes, uint8_t *digest);
 void
 tls_digest_server(const struct tls_server_input *in, struct tls_cert *const *certs,
                   uint8_t *digest);
+
+/* ca: digest of the trusted file, NULL: nothing is verified. cert: NULL: none. */
+void
+tls_digest_client(const struct tls_client_input *in, const uint8_t *ca, const struct tls_cert *cert,
+                  uint8_t *digest);
+uint64_t
+tls_digest_number(const uint8_t *digest, const char *text);
 
 /* All of an SSL_CTX except names, certificates and ALPN. NULL with *problem filled. */
 SSL_CTX *
@@ -64,5 +75,34 @@ tls_ticket_enable(SSL_CTX *openssl);
 /* A new server-side SSL; NULL: memory. */
 SSL *
 tls_server_open(struct tls_server *srv);
+
+/* The authorities of a PEM text, built or found (count + 1). NULL with *problem filled. */
+struct tls_trust;
+struct tls_trust *
+tls_trust_get(struct slice pem, const char *path, struct tls_problem *problem);
+void
+tls_trust_unref(struct tls_trust *trust);
+X509_STORE *
+tls_trust_store(const struct tls_trust *trust);
+const uint8_t *
+tls_trust_digest(const struct tls_trust *trust);
+bool
+tls_trust_is_known(const uint8_t *digest);
+
+/* What a client-side connection and its SSL know of each other: the SSL's app data. */
+struct tls_outgoing {
+    struct tls_remote *remote; /* a reference; NULL: the server side */
+    uint64_t begun_us;         /* wall clock of the handshake */
+    uint64_t former_us;        /* and of the one that the offered session comes from */
+    bool was_asked;            /* for a certificate that we do not have */
+};
+
+/* A new client-side SSL with name, ALPN and the session to resume; NULL: memory. out->remote is
+ * set, and out stays where it is as long as the SSL lives. */
+SSL *
+tls_remote_open(struct tls_outgoing *out, const char *alpn);
+/* Its session led to nothing. */
+void
+tls_remote_forget(struct tls_remote *remote);
 
 #endif

@@ -14,7 +14,7 @@
 
 #include "shared/buf.h"
 #include "shared/slice.h"
-#include "shared/tls.h"
+#include "shared/tls_private.h"
 
 #define RECORD_MAX    16384 /* plaintext of one record, RFC 8446 section 5.1 */
 #define RECORD_GROWTH 256   /* greatest expansion by encryption, header included, is less */
@@ -33,8 +33,9 @@ enum tls_failure {
 };
 
 struct tls_io {
-    SSL *ssl; /* NULL until the first record has arrived whole */
-    struct tls_server *srv;
+    SSL *ssl;               /* of a server: NULL until the first record has arrived whole */
+    struct tls_server *srv; /* NULL: the client side */
+    struct tls_outgoing outgoing;
     struct buf *in;  /* ciphertext received and not yet given to OpenSSL */
     struct buf *out; /* ciphertext made and not yet sent */
     unsigned long code;

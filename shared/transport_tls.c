@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * transport_tls.c - the server side of TLS over a non-blocking socket.
+ * transport_tls.c - TLS over a non-blocking socket: with clients, and with backends.
  *
  * Each call lets OpenSSL work between wire_begin() and wire_end(). A connection keeps ciphertext
  * that was received and not yet wanted (in) and ciphertext that the socket did not take (out).
@@ -32,6 +32,23 @@ transport_tls_accept(struct transport *t, int fd, struct tls_server *srv)
     }
     io->srv = tls_server_ref(srv);
     *t = (struct transport){.ops = &transport_tls_ops, .tls = io, .fd = fd};
+    return 0;
+}
+
+int
+transport_tls_connect(struct transport *t, int fd, struct tls_remote *remote, const char *alpn)
+{
+    struct tls_io *io = calloc(1, sizeof(*io));
+    if (!io) {
+        return -1;
+    }
+    io->outgoing.remote = tls_remote_ref(remote);
+    io->ssl = tls_remote_open(&io->outgoing, alpn);
+    *t = (struct transport){.ops = &transport_tls_ops, .tls = io, .fd = fd};
+    if (!io->ssl || wire_attach(io->ssl) < 0) {
+        t->ops->fini(t);
+        return -1;
+    }
     return 0;
 }
 
@@ -80,6 +97,27 @@ open_ssl(struct tls_io *io)
     return true;
 }
 
+/* What the backend sent is no record of TLS; it may be an HTTP answer. */
+static bool
+is_no_record(const struct tls_io *io, unsigned long code)
+{
+    int reason = ERR_GET_REASON(code);
+    return io->outgoing.remote && !io->is_done &&
+           (reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_PACKET_LENGTH_TOO_LONG);
+}
+
+/* OpenSSL has failed; its error queue says why. */
+static void
+judge_failure(struct tls_io *io)
+{
+    unsigned long code = ERR_peek_last_error();
+    if (ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+        tls_io_fail(io, FAIL_VERIFY, (unsigned long)SSL_get_verify_result(io->ssl));
+    } else {
+        tls_io_fail(io, is_no_record(io, code) ? FAIL_NOT_TLS : FAIL_OPENSSL, code);
+    }
+}
+
 /* What SSL_get_error() says after a call that failed, put into io. */
 static void
 judge(struct tls_io *io, int error)
@@ -89,10 +127,7 @@ judge(struct tls_io *io, int error)
     } else if (error == SSL_ERROR_WANT_READ && wire.is_finished) {
         tls_io_fail(io, io->is_done ? FAIL_TRUNCATED : FAIL_CLOSED, 0);
     } else if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) {
-        unsigned long code = ERR_peek_last_error();
-        bool is_verify = ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED;
-        tls_io_fail(io, is_verify ? FAIL_VERIFY : FAIL_OPENSSL,
-                    is_verify ? (unsigned long)SSL_get_verify_result(io->ssl) : code);
+        judge_failure(io);
     }
     ERR_clear_error();
 }
@@ -111,6 +146,9 @@ handshake_step(struct tls_io *io)
     io->is_done = result == 1;
     if (result != 1) {
         judge(io, SSL_get_error(io->ssl, result));
+    }
+    if (io->failure != FAIL_NONE && io->outgoing.remote) {
+        tls_remote_forget(io->outgoing.remote); /* its session may be the cause */
     }
 }
 
@@ -304,10 +342,15 @@ static void
 tls_fini(struct transport *t)
 {
     struct tls_io *io = t->tls;
+    if (io->ssl && io->is_done) {
+        /* However the connection ends, its session stays good (else SSL_free() spoils it). */
+        SSL_set_shutdown(io->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    }
     SSL_free(io->ssl);
     buf_free(&io->in);
     buf_free(&io->out);
     tls_server_unref(io->srv);
+    tls_remote_unref(io->outgoing.remote);
     free(io);
     t->tls = NULL;
 }
@@ -362,6 +405,12 @@ transport_tls_is_resumed(const struct transport *t)
     return ssl && SSL_session_reused(ssl) == 1;
 }
 
+bool
+transport_tls_was_asked(const struct transport *t)
+{
+    return tls_of(t)->outgoing.was_asked;
+}
+
 static const char *
 failure_text(enum tls_failure failure)
 {
@@ -393,7 +442,8 @@ transport_tls_error(const struct transport *t)
         return strerror((int)io->code);
     }
     if (io->failure == FAIL_VERIFY) {
-        snprintf(text, sizeof(text), "client certificate: %s",
+        snprintf(text, sizeof(text), "%s: %s",
+                 io->srv ? "client certificate" : "certificate verify failed",
                  X509_verify_cert_error_string((long)io->code));
         return text;
     }

@@ -16,6 +16,7 @@
     X(bundle) \
     X(conf_tls) \
     X(tls) \
+    X(tls_client) \
     X(transport_tls) \
     X(addr) \
     X(channel) \

@@ -47,6 +47,8 @@ object_free(enum peer_kind kind, void *object)
     case PEER_CERT: cert_free(object); break;
     case PEER_CLIENT: SSL_CTX_free(object); break;
     case PEER_SERVER: tls_server_unref(object); break;
+    case PEER_TLS_CLIENT: tls_client_unref(object); break;
+    case PEER_REMOTE: tls_remote_unref(object); break;
     case PEER_SESSION: SSL_SESSION_free(object); break;
     }
 }
@@ -94,7 +96,9 @@ add_names(X509 *cert, const char *names)
                                        0);
         }
         size_t len = strlen(value);
-        snprintf(value + len, sizeof(value) - len, "%sDNS:%s", len ? "," : "", name);
+        bool is_ip = strspn(name, "0123456789.") == strlen(name);
+        snprintf(value + len, sizeof(value) - len, "%s%s:%s", len ? "," : "", is_ip ? "IP" : "DNS",
+                 name);
     }
     add_extension(cert, NID_subject_alt_name, value);
     add_extension(cert, NID_basic_constraints, "CA:TRUE");

@@ -8,7 +8,7 @@
 
 #include <openssl/ssl.h>
 
-#include "shared/tls.h"
+#include "shared/tls_client.h"
 
 struct peer_cert {
     X509 *cert;
@@ -17,7 +17,15 @@ struct peer_cert {
 };
 
 /* What a test makes or is given, and drops only at its end. */
-enum peer_kind { PEER_KEY, PEER_CERT, PEER_CLIENT, PEER_SERVER, PEER_SESSION };
+enum peer_kind {
+    PEER_KEY,
+    PEER_CERT,
+    PEER_CLIENT, /* an SSL_CTX */
+    PEER_SERVER,
+    PEER_SESSION,
+    PEER_TLS_CLIENT,
+    PEER_REMOTE
+};
 
 /* Keep object, NULL or one reference of that kind, until peer_free_kept(). */
 void
@@ -29,9 +37,9 @@ peer_free_kept(void);
 /* A key of "RSA" (2048 bits) or "EC" (P-256); kept. */
 EVP_PKEY *
 peer_key_make(const char *type);
-/* A certificate for that key. names: DNS names separated by commas, the first is also the common
- * name; days: from now, negative: expired; issuer NULL: self-signed. Kept, but not its
- * key. */
+/* A certificate for that key. names: DNS names and IPv4 addresses separated by commas, the first is
+ * also the common name; days: from now, negative: expired; issuer NULL: self-signed. Kept, but not
+ * its key. */
 struct peer_cert *
 peer_cert_make(EVP_PKEY *key, const char *names, int days, const struct peer_cert *issuer);
 struct tls_cert_input
