@@ -43,6 +43,14 @@ conf_check_top(struct conf_build *build);
 void
 conf_check_routes(struct conf_build *build);
 
+/* conf_limit.c: rate limits of listeners and routes. After both. */
+void
+conf_check_limits(struct conf_build *build);
+
+/* The networks in a list that was read; errors have been told. */
+void
+conf_read_networks(struct conf_build *build, const struct node *list, struct cidr **out,
+                   unsigned *n);
 /* The upstream that a member of object names, reported when there is none. NULL: none, or not
  * given. */
 struct conf_upstream *

@@ -191,6 +191,10 @@ put_slots(FILE *out, const struct conf *conf)
             put_number(out, conf->upstreams[i].backends[j].slot);
         }
     }
+    put_number(out, conf->nrate_limits);
+    for (unsigned i = 0; i < conf->nrate_limits; i++) {
+        put_number(out, conf->rate_limits[i]->slot);
+    }
 }
 
 static char *

@@ -322,6 +322,10 @@ take_slots(struct conf *conf, struct cursor in)
             conf->upstreams[i].backends[j].slot = take_slot(&in, SHM_BACKENDS);
         }
     }
+    expect_count(&in, conf->nrate_limits);
+    for (unsigned i = 0; i < conf->nrate_limits; i++) {
+        conf->rate_limits[i]->slot = take_slot(&in, SHM_LIMITS);
+    }
     return !in.is_broken && in.at == in.end;
 }
 

@@ -132,6 +132,7 @@ read_tree(struct conf_build *build)
     conf_check_upstreams(build);
     conf_check_routes(build);
     conf_check_listeners(build);
+    conf_check_limits(build);
     seal(build);
 }
 

@@ -20,6 +20,7 @@
 #include "shared/addr.h"
 #include "shared/list.h"
 #include "shared/log.h"
+#include "shared/rate.h"
 #include "shared/slice.h"
 #include "shared/tls.h"
 
@@ -60,6 +61,20 @@ struct conf_tls {
         *server; /* shared/tls.h; a reference; NULL when built without keys (monitor) */
 };
 
+/* How many requests with the same key may come. */
+struct conf_rate_limit {
+    const char *name;
+    unsigned slot; /* in the segment: limits of one name share it */
+    struct rate rate;
+    const char *key;     /* as in the file */
+    struct slice header; /* whose value tells clients apart; empty: their address does */
+    uint8_t ipv6_prefix;
+    uint16_t status;
+    bool dry_run;
+    struct cidr *exempt;
+    unsigned nexempt;
+};
+
 struct conf_listener {
     const char *name;
     unsigned slot; /* in the segment */
@@ -71,6 +86,9 @@ struct conf_listener {
     struct conf_tls *tls;           /* NULL: cleartext */
     uint32_t max_connections;       /* 0: none of its own */
     bool forwarded_headers;
+    struct cidr *trusted_proxies;
+    unsigned ntrusted_proxies;
+    struct conf_rate_limit *rate_limit; /* NULL: none */
     uint32_t backlog;
     uint32_t header_bytes, header_count;
     uint64_t body_bytes;              /* 0: none */
@@ -144,6 +162,7 @@ struct conf_route {
     const char *path; /* prefix by segments; NULL: none */
     const char *path_exact;
     struct conf_upstream *upstream;
+    struct conf_rate_limit *rate_limit; /* NULL: none */
 };
 
 struct conf_log {
@@ -186,6 +205,8 @@ struct conf {
     unsigned nupstreams;
     struct conf_route *routes;
     unsigned nroutes;
+    struct conf_rate_limit **rate_limits; /* of listeners and routes */
+    unsigned nrate_limits;
     struct conf_arena *arena; /* owns all of the above; conf.c */
     const char *json;         /* the text of the effective long form: what -T prints */
 };

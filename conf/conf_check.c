@@ -49,6 +49,20 @@ conf_resolve_one(struct conf_build *build, struct node *node, bool may_be_any, s
     return 0;
 }
 
+void
+conf_read_networks(struct conf_build *build, const struct node *list, struct cidr **out,
+                   unsigned *n)
+{
+    *n = 0;
+    *out = conf_arena_array(build->arena, list ? list->count : 0, sizeof(**out));
+    for (struct node *child = list ? list->first : NULL; child; child = child->next) {
+        if (child->kind == NODE_STRING && !child->is_bad &&
+            cidr_parse(slice_from_str(child->text), &(*out)[*n]) == 0) {
+            (*n)++;
+        }
+    }
+}
+
 /* ---- top level ---- */
 
 /* A client and its backend take a descriptor each. */
@@ -107,15 +121,7 @@ check_metrics(struct conf_build *build)
     if (node_text(metrics, "address")) {
         conf_resolve_one(build, address, true, &conf->metrics);
     }
-    conf->metrics_allow =
-        conf_arena_array(build->arena, allow ? allow->count : 0, sizeof(*conf->metrics_allow));
-    for (struct node *child = allow ? allow->first : NULL; child; child = child->next) {
-        if (child->kind == NODE_STRING && !child->is_bad &&
-            cidr_parse(slice_from_str(child->text), &conf->metrics_allow[conf->nmetrics_allow]) ==
-                0) {
-            conf->nmetrics_allow++;
-        }
-    }
+    conf_read_networks(build, allow, &conf->metrics_allow, &conf->nmetrics_allow);
 }
 
 static void

@@ -122,6 +122,13 @@ const struct option option_table[] = {
      .help = "Append X-Forwarded-For; set X-Forwarded-Proto, X-Forwarded-Host and X-Request-ID."},
     {OWN_LISTENER, "backlog", TYPE_COUNT, "4096", 1, 1 << 20, IN(conf_listener, backlog),
      .flags = OPT_SHORT, .help = "Connections the kernel holds until they are accepted."},
+    {OWN_LISTENER, "trusted_proxies", TYPE_CIDR, "[]", .flags = OPT_LIST | OPT_SHORT,
+     .help = "Networks whose X-Forwarded-* fields and X-Request-ID are believed and kept. The client "
+             "is then the last address of X-Forwarded-For that is in none of them: for limits, "
+             "ip_hash and the access log."},
+    {OWN_LISTENER, "rate_limit", TYPE_OBJECT, NULL, IN(conf_listener, rate_limit),
+     .flags = OPT_SHORT | OPT_POINTER, .object = OWN_RATE_LIMIT,
+     .help = "How many requests a client may send."},
     {OWN_LISTENER, "limits", TYPE_OBJECT, "{}", .flags = OPT_SHORT, .object = OWN_LIMITS,
      .help = "Bounds of requests and client connections."},
     {OWN_LISTENER, "timeouts", TYPE_OBJECT, "{}", IN(conf_listener, timeouts), .flags = OPT_SHORT,
@@ -199,6 +206,34 @@ const struct option option_table[] = {
      .help = "The whole path."},
     {OWN_ROUTE, "upstream", TYPE_NAME, NULL, 1, 64, .flags = OPT_REQUIRED,
      .help = "Where the request goes."},
+    {OWN_ROUTE, "rate_limit", TYPE_OBJECT, NULL, IN(conf_route, rate_limit), .flags = OPT_POINTER,
+     .object = OWN_RATE_LIMIT,
+     .help = "How many requests a client may send along this route, besides the listener's limit."},
+
+    /* ---- rate limits ---- */
+    {OWN_RATE_LIMIT, "name", TYPE_NAME, NULL, 1, 64, IN(conf_rate_limit, name),
+     .flags = OPT_REQUIRED,
+     .help = "Its name in metrics. Limits of one name are one: they count together, and say the "
+             "same."},
+    {OWN_RATE_LIMIT, "rate", TYPE_RATE, NULL, 1, RATE_US_MAX, IN(conf_rate_limit, rate.interval_us),
+     .flags = OPT_REQUIRED,
+     .help = "Requests in a second, minute or hour: \"100/s\", \"6000/m\", \"10/h\". Kept exactly "
+             "over all workers (GCRA), across reloads and the death of a worker."},
+    {OWN_RATE_LIMIT, "burst", TYPE_COUNT, NULL, 1, 1000000, IN(conf_rate_limit, rate.burst),
+     .shown = "as many as come in a second, at least 1",
+     .help = "How many may come at once; the bucket is full at first."},
+    {OWN_RATE_LIMIT, "key", TYPE_KEY, "\"client_ip\"", 1, 255, IN(conf_rate_limit, key),
+     .words = "client_ip|header:NAME",
+     .help = "Requests with the same key count together. A request without that field is not "
+             "limited."},
+    {OWN_RATE_LIMIT, "ipv6_prefix", TYPE_COUNT, "64", 1, 128, IN(conf_rate_limit, ipv6_prefix),
+     .help = "How many bits of an IPv6 address tell clients apart."},
+    {OWN_RATE_LIMIT, "status", TYPE_COUNT, "429", 400, 599, IN(conf_rate_limit, status),
+     .help = "Status of the refusal."},
+    {OWN_RATE_LIMIT, "dry_run", TYPE_BOOL, "false", IN(conf_rate_limit, dry_run),
+     .help = "Count what would be refused, and refuse nothing."},
+    {OWN_RATE_LIMIT, "exempt", TYPE_CIDR, "[]", .flags = OPT_LIST,
+     .help = "Networks whose clients are not limited."},
 
     /* ---- upstreams ---- */
     {OWN_UPSTREAM, "algorithm", TYPE_WORD, "\"round_robin\"", IN(conf_upstream, algorithm),
@@ -320,6 +355,7 @@ const struct option_object option_objects[OWN_COUNT] = {
     [OWN_LIMITS] = {"limits", 0, "Limits of a listener."},
     [OWN_LISTENER_TIMEOUTS] = {"listener timeouts", sizeof(struct conf_listener_timeouts),
                                "Timeouts of a listener; 0 is none."},
+    [OWN_RATE_LIMIT] = {"rate_limit", sizeof(struct conf_rate_limit), "Of a listener or a route."},
     [OWN_ROUTE] = {"route", sizeof(struct conf_route), "An element of routes."},
     [OWN_UPSTREAM] = {"upstream", sizeof(struct conf_upstream), "A member of upstreams."},
     [OWN_BACKEND] = {"backend", sizeof(struct conf_backend), "An element of backends."},

@@ -25,6 +25,7 @@ enum option_owner {
     OWN_CERTIFICATE,
     OWN_LIMITS,
     OWN_LISTENER_TIMEOUTS,
+    OWN_RATE_LIMIT,
     OWN_ROUTE,
     OWN_UPSTREAM,
     OWN_BACKEND,
@@ -58,6 +59,8 @@ enum option_type {
     TYPE_ADDRESS,
     TYPE_BIND, /* an address, also :port */
     TYPE_CIDR,
+    TYPE_RATE, /* "100/s", "6000/m": the number is microseconds between two */
+    TYPE_KEY,  /* what tells requests apart: one of row->words, ":NAME" stands for a field's name */
     TYPE_OBJECT, /* row->object */
     TYPE_COUNT_OF_TYPES
 };

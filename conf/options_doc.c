@@ -130,6 +130,7 @@ schema_of_one(const struct option *row)
     case TYPE_PERCENT:
         return schema_of_either(schema_of_number(row), schema_of_pattern("^[0-9]+%$|" REFERENCE));
     case TYPE_WORD: return schema_of_words(row->words);
+    case TYPE_RATE: return schema_of_pattern("^[0-9]+/[smh]$|" REFERENCE);
     case TYPE_NAME: return schema_of_pattern("^[A-Za-z0-9._-]+$|" REFERENCE);
     case TYPE_OCTAL: return schema_of_pattern("^[0-7]{1,5}$|" REFERENCE);
     case TYPE_PREFIX:

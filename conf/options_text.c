@@ -111,7 +111,8 @@ expect_one(const struct option *row, FILE *out)
                 option_size_format(low, sizeof(low), row->min),
                 option_size_format(high, sizeof(high), row->max));
         break;
-    case TYPE_WORD: expect_words(row->words, out); break;
+    case TYPE_WORD:
+    case TYPE_KEY: expect_words(row->words, out); break;
     case TYPE_OBJECT: fputs("an object", out); break;
     default: fputs(option_type_expected(row->type), out);
     }

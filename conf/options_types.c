@@ -4,6 +4,8 @@
  */
 #include "conf/options.h"
 
+#include "shared/http.h"
+
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -373,6 +375,50 @@ read_cidr(struct reading *r)
     return r->node->kind == NODE_STRING && cidr_parse(slice_from_str(r->node->text), &net) == 0;
 }
 
+/* Microseconds between two, rounded: at most a million a second. */
+static bool
+read_rate(struct reading *r)
+{
+    static const struct {
+        const char *unit;
+        uint64_t us;
+    } units[] = {{"/s", 1000000}, {"/m", 60000000}, {"/h", 3600000000}};
+    if (r->node->kind != NODE_STRING || !isdigit((unsigned char)r->node->text[0])) {
+        return false;
+    }
+    char *unit;
+    uint64_t count = strtoull(r->node->text, &unit, 10);
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        if (strcmp(unit, units[i].unit) == 0) {
+            return count > 0 && count <= units[i].us &&
+                   in_range(r, (units[i].us + count / 2) / count);
+        }
+    }
+    return false;
+}
+
+/* A word, or what stands for one that ends in ":NAME". */
+static bool
+read_key(struct reading *r)
+{
+    if (!read_text(r)) {
+        return false;
+    }
+    const char *text = r->node->text;
+    for (const char *word = r->row->words; word;
+         word = strchr(word, '|') ? strchr(word, '|') + 1 : NULL) {
+        size_t len = strcspn(word, "|");
+        const char *colon = memchr(word, ':', len);
+        size_t prefix = colon ? (size_t)(colon - word) + 1 : len;
+        bool is_alike = strncmp(text, word, prefix) == 0;
+        if (is_alike &&
+            (colon ? http_is_token(slice_from_str(text + prefix)) : text[len] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- the table of types ---- */
 
 static const struct {
@@ -402,6 +448,8 @@ static const struct {
     [TYPE_ADDRESS] = {read_address, "an address such as \"127.0.0.1:8081\"", true},
     [TYPE_BIND] = {read_bind, "an address such as \":8080\" or \"127.0.0.1:8080\"", true},
     [TYPE_CIDR] = {read_cidr, "a network such as \"10.0.0.0/8\"", false},
+    [TYPE_RATE] = {read_rate, "a rate such as \"100/s\", \"6000/m\" or \"10/h\"", false},
+    [TYPE_KEY] = {read_key, NULL, true},
 };
 
 bool

@@ -15,11 +15,12 @@
 #include "master/process_stat.h"
 #include "master/row_sum.h"
 
-enum family_span { ONCE, PER_LISTENER, PER_BACKEND };
+enum family_span { ONCE, PER_LISTENER, PER_BACKEND, PER_LIMIT };
 
 struct item {
     const struct conf_listener *listener; /* PER_LISTENER */
     const struct conf_backend *backend;   /* PER_BACKEND */
+    const struct conf_rate_limit *limit;  /* PER_LIMIT */
 };
 
 struct family {
@@ -41,7 +42,7 @@ struct metrics {
     struct process_stat process;
     struct row_sum rows;
     /* the next item */
-    unsigned family, listener, upstream, backend;
+    unsigned family, listener, upstream, backend, limit;
     bool has_headed; /* HELP and TYPE of the family are written */
 };
 
@@ -91,7 +92,7 @@ static void
 put_sample(struct metrics *m, const char *name, const char *suffix, const struct item *item,
            const char *more)
 {
-    bool has_labels = item->listener || item->backend || *more;
+    bool has_labels = item->listener || item->backend || item->limit || *more;
     fprintf(m->out, "%s%s%s", name, suffix, has_labels ? "{" : "");
     if (item->listener) {
         put_label(m->out, "listener", item->listener->name);
@@ -100,7 +101,10 @@ put_sample(struct metrics *m, const char *name, const char *suffix, const struct
         putc_unlocked(',', m->out);
         put_label(m->out, "backend", item->backend->id);
     }
-    bool is_second = *more && (item->listener || item->backend);
+    if (item->limit) {
+        put_label(m->out, "name", item->limit->name);
+    }
+    bool is_second = *more && (item->listener || item->backend || item->limit);
     fprintf(m->out, "%s%s%s ", is_second ? "," : "", more, has_labels ? "}" : "");
 }
 
@@ -259,6 +263,13 @@ emit_backend_counter(struct metrics *m, const struct family *f, const struct ite
 }
 
 static void
+emit_limit_counter(struct metrics *m, const struct family *f, const struct item *item)
+{
+    put_count(m, f, item, "",
+              row_sum_get(&m->rows, row_sum_limit_offset(item->limit->slot, f->offset)));
+}
+
+static void
 emit_backend_histogram(struct metrics *m, const struct family *f, const struct item *item)
 {
     put_histogram(m, f, item, row_sum_backend_offset(item->backend->slot, f->offset));
@@ -317,6 +328,8 @@ emit_process_max_fds(struct metrics *m, const struct family *f, const struct ite
             offsetof(struct shm_row_listener, field))
 #define BACKEND_COUNTER(field, name, help) \
     COUNTER(name, help, PER_BACKEND, emit_backend_counter, offsetof(struct shm_row_backend, field))
+#define LIMIT_COUNTER(field, name, help) \
+    COUNTER(name, help, PER_LIMIT, emit_limit_counter, offsetof(struct shm_row_limit, field))
 #define BACKEND_HISTOGRAM(field, name, help) \
     {name, \
      "histogram", \
@@ -352,6 +365,7 @@ static const struct family families[] = {
     COUNTER("akash_requests_total", "Requests answered", PER_LISTENER, emit_requests, 0)
     {"akash_request_duration_seconds", "histogram", "Request received to answer sent",
      PER_LISTENER, emit_listener_histogram, offsetof(struct shm_row_listener, duration), ""},
+    LIMIT_COUNTERS(LIMIT_COUNTER)
     GAUGE("akash_backend_up", "0 when health checks found the backend down",
           PER_BACKEND, emit_backend_up, 0)
     GAUGE("akash_backend_active_connections", "Exchanges under way",
@@ -395,6 +409,24 @@ metrics_begin(const struct shm *shm, struct conf *conf)
     return m;
 }
 
+/* Limits of one name are one. */
+static bool
+next_limit(struct metrics *m, struct item *item)
+{
+    while (m->limit < m->conf->nrate_limits) {
+        const struct conf_rate_limit *limit = m->conf->rate_limits[m->limit++];
+        unsigned first = 0;
+        while (strcmp(m->conf->rate_limits[first]->name, limit->name) != 0) {
+            first++;
+        }
+        if (m->conf->rate_limits[first] == limit) {
+            item->limit = limit;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The next item of the family, or false when it has no more. */
 static bool
 next_item(struct metrics *m, enum family_span span, struct item *item)
@@ -409,6 +441,9 @@ next_item(struct metrics *m, enum family_span span, struct item *item)
         }
         item->listener = &m->conf->listeners[m->listener++];
         return true;
+    }
+    if (span == PER_LIMIT) {
+        return next_limit(m, item);
     }
     for (; m->upstream < m->conf->nupstreams; m->upstream++, m->backend = 0) {
         struct conf_upstream *up = &m->conf->upstreams[m->upstream];
@@ -445,7 +480,7 @@ metrics_step(struct metrics *m, unsigned max_items)
             continue;
         }
         m->family++;
-        m->listener = m->upstream = m->backend = 0;
+        m->listener = m->upstream = m->backend = m->limit = 0;
         m->has_headed = false;
     }
     return true;

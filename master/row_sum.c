@@ -38,3 +38,9 @@ row_sum_backend_offset(unsigned slot, size_t offset)
 {
     return offsetof(struct shm_row, backends) + slot * sizeof(struct shm_row_backend) + offset;
 }
+
+size_t
+row_sum_limit_offset(unsigned slot, size_t offset)
+{
+    return offsetof(struct shm_row, limits) + slot * sizeof(struct shm_row_limit) + offset;
+}

@@ -20,10 +20,12 @@ row_sum_init(struct row_sum *sum, const struct shm *shm);
 uint64_t
 row_sum_get(const struct row_sum *sum, size_t offset);
 
-/* Offset in struct shm_row of what is at offset in the part of a listener or backend slot. */
+/* Offset in struct shm_row of what is at offset in the part of a slot. */
 size_t
 row_sum_listener_offset(unsigned slot, size_t offset);
 size_t
 row_sum_backend_offset(unsigned slot, size_t offset);
+size_t
+row_sum_limit_offset(unsigned slot, size_t offset);
 
 #endif

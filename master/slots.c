@@ -56,6 +56,12 @@ slots_claim(struct shm *shm, struct conf *conf, char *why, size_t why_size)
             return -1;
         }
     }
+    for (unsigned i = 0; i < conf->nrate_limits; i++) {
+        struct conf_rate_limit *limit = conf->rate_limits[i];
+        if (slot_claim(shm, SHM_LIMIT, limit->name, "", &limit->slot, why, why_size) < 0) {
+            return -1;
+        }
+    }
     for (unsigned i = 0; i < conf->nupstreams; i++) {
         if (slots_claim_upstream(shm, &conf->upstreams[i], why, why_size) < 0) {
             return -1;
@@ -68,11 +74,16 @@ void
 slots_sweep(struct shm *shm, const struct conf *conf, uint64_t gen)
 {
     static bool listeners[SHM_LISTENERS], upstreams[SHM_UPSTREAMS], backends[SHM_BACKENDS];
+    static bool limits[SHM_LIMITS];
+    memset(limits, 0, sizeof(limits));
     memset(listeners, 0, sizeof(listeners));
     memset(upstreams, 0, sizeof(upstreams));
     memset(backends, 0, sizeof(backends));
     for (unsigned i = 0; i < conf->nlisteners; i++) {
         listeners[conf->listeners[i].slot] = true;
+    }
+    for (unsigned i = 0; i < conf->nrate_limits; i++) {
+        limits[conf->rate_limits[i]->slot] = true;
     }
     for (unsigned i = 0; i < conf->nupstreams; i++) {
         const struct conf_upstream *up = &conf->upstreams[i];
@@ -86,4 +97,5 @@ slots_sweep(struct shm *shm, const struct conf *conf, uint64_t gen)
     shm_slot_sweep(shm, SHM_LISTENER, listeners, gen);
     shm_slot_sweep(shm, SHM_UPSTREAM, upstreams, gen);
     shm_slot_sweep(shm, SHM_BACKEND, backends, gen);
+    shm_slot_sweep(shm, SHM_LIMIT, limits, gen);
 }

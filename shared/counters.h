@@ -14,7 +14,8 @@
 #define HISTOGRAM_BOUNDS(X) \
     X(500) \
     X(1000) \
-    X(2500) X(5000) X(10000) X(25000) X(50000) X(100000) X(250000) X(500000) X(1000000) X(2500000) \
+    X(2500) \
+    X(5000) X(10000) X(25000) X(50000) X(100000) X(250000) X(500000) X(1000000) X(2500000) \
         X(5000000) X(10000000) X(30000000) X(60000000)
 #define HISTOGRAM_BUCKETS 17
 
@@ -34,6 +35,11 @@
 /* per listener */
 #define LISTENER_COUNTERS(X) \
     X(connections, "akash_connections_total", "Client connections accepted")
+
+/* per rate limit */
+#define LIMIT_COUNTERS(X) \
+    X(limited, "akash_rate_limited_total", \
+      "Requests refused by the rate limit, or that would have been (dry_run)")
 
 /* per backend */
 #define BACKEND_COUNTERS(X) \

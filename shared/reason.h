@@ -16,6 +16,7 @@
     X(body_timeout, 408, "the request body took too long") \
     X(body_too_large, 413, "the request body is too large") \
     X(uri_too_long, 414, "the request target is too long") \
+    X(rate_limited, 429, "too many requests") \
     X(header_too_large, 431, "the request head is too large") \
     X(client_closed, 499, "the client went away") \
     X(internal, 500, "internal error") \

@@ -17,7 +17,7 @@
 
 #include "shared/shm_slots.h"
 
-#define LAYOUT_VERSION 2
+#define LAYOUT_VERSION 3
 
 /* ---- the mapping ---- */
 
@@ -72,6 +72,8 @@ shm_layout_hash(void)
         offsetof(struct shm_row, listeners),
         sizeof(struct shm_row_listener),
         sizeof(struct shm_row_backend),
+        sizeof(struct shm_row_limit),
+        offsetof(struct shm_master, rate_secret),
         (uint64_t)sysconf(_SC_PAGESIZE),
     };
     uint64_t hash = UINT64_C(14695981039346656037);
@@ -160,6 +162,12 @@ shm_create(struct shm *shm)
         int error = errno;
         close(fd);
         errno = error;
+        return -1;
+    }
+    if (getrandom(shm->m->rate_secret, sizeof(shm->m->rate_secret), 0) !=
+        (ssize_t)sizeof(shm->m->rate_secret)) {
+        shm_unmap(shm);
+        close(fd);
         return -1;
     }
     shm->m->layout_hash = shm_layout_hash();

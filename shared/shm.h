@@ -28,6 +28,7 @@
 #include <sys/types.h>
 
 #include "shared/counters.h"
+#include "shared/rate.h"
 #include "shared/reason.h"
 
 #define SHM_ROWS        128 /* workers alive at one time, retiring ones included */
@@ -35,7 +36,8 @@
 #define SHM_LISTENERS   256
 #define SHM_UPSTREAMS   8192 /* pools have slots here too */
 #define SHM_BACKENDS    16384
-#define SHM_ID_MAX      192 /* bytes of an identity, NUL included */
+#define SHM_LIMITS      1024 /* names of rate limits */
+#define SHM_ID_MAX      192  /* bytes of an identity, NUL included */
 #define SHM_TICKET_KEYS 4
 #define SHM_VERDICT_MAX 4096
 #define SHM_CODES       502 /* status 100..599 and, last, other */
@@ -43,8 +45,8 @@
 #define SHM_CACHE_LINE 64
 typedef _Atomic uint64_t shm_u64;
 
-enum shm_kind { SHM_LISTENER, SHM_UPSTREAM, SHM_BACKEND };
-#define SHM_KINDS 3
+enum shm_kind { SHM_LISTENER, SHM_UPSTREAM, SHM_BACKEND, SHM_LIMIT };
+#define SHM_KINDS 4
 
 /* Counters and histograms that one process alone writes: no read-modify-write needed. Relaxed,
  * because each is read by itself and orders nothing else. */
@@ -79,9 +81,11 @@ shm_observe(struct shm_histogram *h, uint64_t us);
 /* One slot: who has it. id is written before state with release. */
 enum shm_slot_state { SHM_SLOT_FREE, SHM_SLOT_USED, SHM_SLOT_REMOVED };
 struct shm_slot {
-    shm_u64 state;       /* enum shm_slot_state */
-    shm_u64 removed_gen; /* generation that removed it */
-    char id[SHM_ID_MAX]; /* listener: name; upstream: "name" or pool id; backend: "upstream/id" */
+    shm_u64 state;           /* enum shm_slot_state */
+    shm_u64 removed_gen;     /* generation that removed it */
+    char id[SHM_ID_MAX];     /* listener, limit: name; upstream: "name" or pool id; backend:
+                              * "upstream/id"
+                              */
     char detail[SHM_ID_MAX]; /* backend: address, tls, protocol, send_proxy: when it changes, health
                                 is lost */
 };
@@ -121,6 +125,8 @@ struct shm_master {
     struct shm_slot listeners[SHM_LISTENERS];
     struct shm_slot upstreams[SHM_UPSTREAMS];
     struct shm_slot backends[SHM_BACKENDS];
+    struct shm_slot limits[SHM_LIMITS];
+    uint64_t rate_secret[2]; /* of rate_key(); written once */
 };
 
 /* Ticket keys have a page of their own: the monitor does not map it. keys[index] encrypts. */
@@ -166,6 +172,7 @@ struct shm_shared {
     struct shm_shared_listener listeners[SHM_LISTENERS];
     struct shm_shared_upstream upstreams[SHM_UPSTREAMS];
     struct shm_shared_backend backends[SHM_BACKENDS];
+    struct rate_table rates;
 };
 
 /* ---- W ---- */
@@ -175,6 +182,9 @@ struct shm_row_listener {
     LISTENER_COUNTERS(SHM_COUNTER)
     shm_u64 codes[SHM_CODES]; /* akash_requests_total by status */
     struct shm_histogram duration;
+};
+struct shm_row_limit {
+    LIMIT_COUNTERS(SHM_COUNTER)
 };
 struct shm_row_backend {
     BACKEND_COUNTERS(SHM_COUNTER)
@@ -204,6 +214,7 @@ struct shm_row {
     struct shm_ledger ledger;
     struct shm_row_listener listeners[SHM_LISTENERS];
     struct shm_row_backend backends[SHM_BACKENDS];
+    struct shm_row_limit limits[SHM_LIMITS];
 #undef SHM_COUNTER
 };
 

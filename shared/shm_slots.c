@@ -36,6 +36,7 @@ static const unsigned capacities[SHM_KINDS] = {
     [SHM_LISTENER] = SHM_LISTENERS,
     [SHM_UPSTREAM] = SHM_UPSTREAMS,
     [SHM_BACKEND] = SHM_BACKENDS,
+    [SHM_LIMIT] = SHM_LIMITS,
 };
 
 static struct shm_slot *
@@ -44,6 +45,7 @@ slots_of(const struct shm *shm, enum shm_kind kind)
     switch (kind) {
     case SHM_LISTENER: return shm->m->listeners;
     case SHM_UPSTREAM: return shm->m->upstreams;
+    case SHM_LIMIT: return shm->m->limits;
     default: return shm->m->backends;
     }
 }

@@ -9,7 +9,8 @@
 
 #include "worker/worker.h"
 
-#define EXTRA_FIELDS 6 /* at most as many as set_forwarded() and set_host() add */
+#define REQUEST_ID_MAX 128
+#define EXTRA_FIELDS   6 /* at most as many as set_forwarded() and set_host() add */
 
 /* Ids need not be secret, but must not repeat: a random start, then a counter, mixed (splitmix64).
  */
@@ -124,30 +125,120 @@ forwarded_for(struct stream *s)
             end += 2;
         }
     }
-    end += addr_ip_format(&s->client_ip, end);
+    end += addr_ip_format(&s->http->peer_ip, end);
     return slice_of(text, (size_t)(end - text));
 }
 
+static bool
+is_trusted(const struct conf_listener *l, const struct addr_ip *ip)
+{
+    for (unsigned i = 0; i < l->ntrusted_proxies; i++) {
+        if (cidr_contains(&l->trusted_proxies[i], ip)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct slice
+trim(struct slice s)
+{
+    while (s.len > 0 && (s.ptr[0] == ' ' || s.ptr[0] == '\t')) {
+        s = slice_of(s.ptr + 1, s.len - 1);
+    }
+    while (s.len > 0 && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t')) {
+        s.len--;
+    }
+    return s;
+}
+
+/* The last element of a list, which it is cut off from. */
+static struct slice
+take_last(struct slice *list)
+{
+    size_t from = list->len;
+    while (from > 0 && list->ptr[from - 1] != ',') {
+        from--;
+    }
+    struct slice last = trim(slice_of(list->ptr + from, list->len - from));
+    list->len = from > 0 ? from - 1 : 0;
+    return last;
+}
+
+/* Each proxy appended the address it saw, so they are believed from the right, as long as who said
+ * it is trusted. The first one that is not is the client. */
+static void
+find_client(struct stream *s)
+{
+    struct http_msg *m = &s->http->req;
+    const struct conf_listener *l = s->conf_listener;
+    s->http->peer_ip = s->client_ip;
+    s->http->is_peer_trusted = is_trusted(l, &s->client_ip);
+    for (unsigned i = m->nfields; i-- > 0 && is_trusted(l, &s->client_ip);) {
+        struct slice list = m->fields[i].value;
+        while (m->fields[i].id == HTTP_FIELD_X_FORWARDED_FOR && list.len > 0 &&
+               is_trusted(l, &s->client_ip)) {
+            struct addr_ip said;
+            if (addr_ip_parse(take_last(&list), &said) != 0) {
+                return;
+            }
+            s->client_ip = said;
+        }
+    }
+}
+
+/* A request id that is kept is at most 128 of [A-Za-z0-9._-]. */
+static bool
+is_good_id(struct slice id)
+{
+    for (size_t i = 0; i < id.len; i++) {
+        char c = id.ptr[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '.' || c == '_' || c == '-')) {
+            return false;
+        }
+    }
+    return id.len > 0 && id.len <= REQUEST_ID_MAX;
+}
+
 /* From anyone who is not trusted these fields say nothing: they are ours to set or to remove. */
+static void
+drop_forwarded(struct stream *s)
+{
+    struct http_msg *m = &s->http->req;
+    drop_fields(m, HTTP_FIELD_X_FORWARDED_FOR); /* written anew, with one address more */
+    if (!s->http->is_peer_trusted) {
+        drop_fields(m, HTTP_FIELD_FORWARDED);
+        drop_fields(m, HTTP_FIELD_X_REAL_IP);
+        drop_fields(m, HTTP_FIELD_X_FORWARDED_PROTO);
+        drop_fields(m, HTTP_FIELD_X_FORWARDED_HOST);
+    }
+    const struct http_field *id = http_msg_find(m, HTTP_FIELD_X_REQUEST_ID);
+    if (id && s->http->is_peer_trusted && is_good_id(id->value)) {
+        s->http->request_id = id->value;
+    }
+    drop_fields(m, HTTP_FIELD_X_REQUEST_ID);
+}
+
+static void
+add_if_missing(struct http_msg *m, enum http_field_id id, struct slice name, struct slice value)
+{
+    if (value.len > 0 && !http_msg_find(m, id)) {
+        add_field(m, id, name, value);
+    }
+}
+
 static void
 set_forwarded(struct stream *s)
 {
     struct http_msg *m = &s->http->req;
     struct slice xff = forwarded_for(s);
-    for (unsigned i = 0; i < m->nfields; i++) {
-        uint8_t id = m->fields[i].id;
-        m->fields[i].drop |= id == HTTP_FIELD_FORWARDED || id == HTTP_FIELD_X_REAL_IP ||
-                             id == HTTP_FIELD_X_FORWARDED_FOR ||
-                             id == HTTP_FIELD_X_FORWARDED_PROTO ||
-                             id == HTTP_FIELD_X_FORWARDED_HOST || id == HTTP_FIELD_X_REQUEST_ID;
-    }
+    drop_forwarded(s);
     forward_make_id(s);
     add_field(m, HTTP_FIELD_X_FORWARDED_FOR, SLICE("X-Forwarded-For"), xff);
-    add_field(m, HTTP_FIELD_X_FORWARDED_PROTO, SLICE("X-Forwarded-Proto"),
-              s->conf_listener->tls ? SLICE("https") : SLICE("http"));
-    if (m->authority.len > 0) {
-        add_field(m, HTTP_FIELD_X_FORWARDED_HOST, SLICE("X-Forwarded-Host"), m->authority);
-    }
+    add_if_missing(m, HTTP_FIELD_X_FORWARDED_PROTO, SLICE("X-Forwarded-Proto"),
+                   s->conf_listener->tls ? SLICE("https") : SLICE("http"));
+    add_if_missing(m, HTTP_FIELD_X_FORWARDED_HOST, SLICE("X-Forwarded-Host"), m->authority);
     add_field(m, HTTP_FIELD_X_REQUEST_ID, SLICE("X-Request-ID"), s->http->request_id);
 }
 
@@ -194,6 +285,7 @@ forward_request(struct stream *s)
         return REASON_bad_request;
     }
     set_host(&s->http->req);
+    find_client(s);
     if (s->conf_listener->forwarded_headers) {
         set_forwarded(s);
     }

@@ -183,7 +183,9 @@ http1_client_refuse(struct conn *c, struct listener *l, enum reason why)
     hc->listener = l;
     c->on_event = client_on_event;
     c->send_timeout_ms = LINGER_MS;
-    conn_put_copy(c, answer, reply_write(answer, forward_new_id(id), why, true, false));
+    struct reply r;
+    reply_make(&r, why, (unsigned)reason_table[why].status, forward_new_id(id));
+    conn_put_copy(c, answer, reply_write_http1(answer, &r, true, false));
     http1_client_linger(hc);
 }
 

@@ -1,27 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * reply.c - error answers in HTTP/1.
+ * reply.c - error answers: see reply.h.
  */
 #include "worker/reply.h"
 
 #include <stdio.h>
 
+#include "worker/forward.h"
+#include "worker/http1_body.h"
+#include "worker/limit.h"
 #include "worker/worker.h"
 
-#define RETRY_AFTER_S 1 /* what a 503 asks for: health and limits change within seconds */
-
-/* Fields that a status requires (RFC 9110 10.2.1, 10.2.3). */
-static const char *
-status_fields(int status)
-{
-    switch (status) {
-    case 405: return "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n";
-    case 503: return "Retry-After: 1\r\n";
-    default: return "";
-    }
-}
-
-static const char *
+static struct slice
 date_now(void)
 {
     static char text[32];
@@ -31,28 +21,80 @@ date_now(void)
         at_s = now_s;
         http_date(now_s, text);
     }
-    return text;
+    return slice_from_str(text);
+}
+
+static void
+add(struct reply *r, struct slice name, struct slice value)
+{
+    r->fields[r->head.nfields++] = (struct http_field){.name = name, .value = value};
+}
+
+/* Fields that a status requires (RFC 9110 10.2.1, 10.2.3). Health and limits change within seconds.
+ */
+static void
+add_for_status(struct reply *r)
+{
+    if (r->head.status == 405) {
+        add(r, SLICE("Allow"), SLICE("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"));
+    } else if (r->head.status == 503) {
+        add(r, SLICE("Retry-After"), SLICE("1"));
+    }
+}
+
+/* Body and, behind it, its length. */
+static struct slice
+write_text(struct reply *r, enum reason why, struct slice id)
+{
+    const struct reason_info *info = &reason_table[why];
+    int len = snprintf(r->text, sizeof(r->text) - 8, "%u %.*s\nreason: %s (%s)\nrequest id: %.*s\n",
+                       r->head.status, SLICE_ARG(http_status_phrase(r->head.status)), info->token,
+                       info->text, SLICE_ARG(id));
+    r->body = slice_of(r->text, (size_t)len);
+    int digits = snprintf(r->text + len, 8, "%d", len);
+    return slice_of(r->text + len, (size_t)digits);
+}
+
+void
+reply_make(struct reply *r, enum reason why, unsigned status, struct slice id)
+{
+    r->head = (struct http_msg){.status = (uint16_t)status,
+                                .minor = 1,
+                                .body = HTTP_BODY_LENGTH,
+                                .fields = r->fields,
+                                .max_fields = REPLY_FIELDS};
+    struct slice length = write_text(r, why, id);
+    r->head.length = r->body.len;
+    add(r, SLICE("Date"), date_now());
+    add(r, SLICE("Content-Type"), SLICE("text/plain; charset=utf-8"));
+    add(r, SLICE("Content-Length"), length);
+    add(r, SLICE("Cache-Control"), SLICE("no-store"));
+    add(r, SLICE("X-Request-ID"), id);
+    add_for_status(r);
+}
+
+void
+reply_make_for(struct reply *r, struct stream *s, enum reason why)
+{
+    forward_make_id(s);
+    reply_make(r, why, s->status, s->http->request_id);
+    if (why == REASON_rate_limited) {
+        limit_put_fields(s, &r->head);
+    }
 }
 
 size_t
-reply_write(char *out, struct slice id, enum reason why, bool is_close, bool is_head)
+reply_write_http1(char *out, const struct reply *r, bool is_close, bool is_head)
 {
-    _Static_assert(RETRY_AFTER_S == 1, "status_fields says so too");
-    const struct reason_info *r = &reason_table[why];
-    struct slice phrase = http_status_phrase(r->status);
-    char body[384];
-    int body_len = snprintf(body, sizeof(body), "%d %.*s\nreason: %s (%s)\nrequest id: %.*s\n",
-                            r->status, SLICE_ARG(phrase), r->token, r->text, SLICE_ARG(id));
-    int n = snprintf(out, REPLY_MAX,
-                     "HTTP/1.1 %d %.*s\r\n"
-                     "Date: %s\r\n"
-                     "Content-Type: text/plain; charset=utf-8\r\n"
-                     "Content-Length: %d\r\n"
-                     "Cache-Control: no-store\r\n"
-                     "X-Request-ID: %.*s\r\n"
-                     "%s%s\r\n%s",
-                     r->status, SLICE_ARG(phrase), date_now(), body_len, SLICE_ARG(id),
-                     status_fields(r->status), is_close ? "Connection: close\r\n" : "",
-                     is_head ? "" : body);
-    return n < REPLY_MAX ? (size_t)n : REPLY_MAX - 1;
+    char *end = out + snprintf(out, REPLY_MAX, "HTTP/1.1 %u %.*s\r\n", r->head.status,
+                               SLICE_ARG(http_status_phrase(r->head.status)));
+    end = http1_put_fields(end, &r->head);
+    if (is_close) {
+        end = http1_put_slice(end, SLICE("Connection: close\r\n"));
+    }
+    end = http1_put_slice(end, SLICE("\r\n"));
+    if (!is_head) {
+        end = http1_put_slice(end, r->body);
+    }
+    return (size_t)(end - out);
 }

@@ -5,13 +5,32 @@
 #ifndef WORKER_REPLY_H
 #define WORKER_REPLY_H
 
+#include "shared/http.h"
 #include "shared/reason.h"
 #include "worker/stream.h"
 
-#define REPLY_MAX 1024
-/* Write the whole answer for why into out (REPLY_MAX bytes). id: the request's. is_head: without
- * the body (HEAD). Returns its length. */
+#define REPLY_FIELDS 12
+#define REPLY_TEXT   512
+#define REPLY_MAX    1536 /* in HTTP/1 */
+
+/* An answer whatever the protocol: head points into fields and text, so it stays where it is. */
+struct reply {
+    struct http_msg head; /* status and fields, Content-Length among them */
+    struct slice body;
+    struct http_field fields[REPLY_FIELDS];
+    char text[REPLY_TEXT];
+};
+
+/* The answer for why to a request with that id. */
+void
+reply_make(struct reply *r, enum reason why, unsigned status, struct slice id);
+/* The answer to the request of s, which has failed with s->status. Gives s an id if it has none. */
+void
+reply_make_for(struct reply *r, struct stream *s, enum reason why);
+
+/* Write it as HTTP/1 into out (REPLY_MAX bytes). is_head: without the body (HEAD). Returns its
+ * length. */
 size_t
-reply_write(char *out, struct slice id, enum reason why, bool is_close, bool is_head);
+reply_write_http1(char *out, const struct reply *r, bool is_close, bool is_head);
 
 #endif

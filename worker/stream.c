@@ -11,6 +11,7 @@
 #include "shared/tls.h"
 #include "worker/access_log.h"
 #include "worker/forward.h"
+#include "worker/limit.h"
 #include "worker/splice.h"
 #include "worker/upstream.h"
 #include "worker/worker.h"
@@ -246,8 +247,8 @@ stream_fail(struct stream *s, enum reason why)
         s->server.ops->abort(s, &s->server, why);
         s->server = (struct end){0};
     }
-    if (!s->has_head) {
-        s->status = (uint16_t)reason_table[why].status;
+    if (!s->has_head && why != REASON_rate_limited) {
+        s->status = (uint16_t)reason_table[why].status; /* a limit has its own */
     }
     s->client.ops->abort(s, &s->client, why);
     end_stream(s);
@@ -304,6 +305,21 @@ check_request(const struct stream *s)
     return REASON_none;
 }
 
+/* The listener's limit, then the route's. false: it was refused. */
+static bool
+is_within_limits(struct stream *s, const struct conf_route *route)
+{
+    const struct conf_rate_limit *limits[] = {s->conf_listener->rate_limit, route->rate_limit};
+    for (int i = 0; i < 2; i++) {
+        if (limits[i] && !limit_take(s, limits[i])) {
+            s->status = limits[i]->status;
+            stream_fail(s, REASON_rate_limited);
+            return false;
+        }
+    }
+    return true;
+}
+
 void
 stream_begin(struct stream *s)
 {
@@ -321,6 +337,9 @@ stream_begin(struct stream *s)
         conf_router_find(s->conf_listener->router, s->http->req.authority, s->http->req.path);
     if (!route) {
         stream_fail(s, REASON_no_route);
+        return;
+    }
+    if (!is_within_limits(s, route)) {
         return;
     }
     s->upstream = route->upstream;
@@ -453,6 +472,7 @@ stream_on_response(struct stream *s, struct http_msg *m)
     shm_observe(&s->taken->counters->response, s->http->head_us - since);
     s->status = m->status;
     s->has_head = true;
+    limit_put_fields(s, m);
     s->client.ops->send_head(s, &s->client, m);
     if (m->body != HTTP_BODY_NONE) {
         s->server.ops->expect(s, &s->server, s->upstream->timeouts.response_body);

@@ -73,9 +73,18 @@ enum stream_state {
     STREAM_DONE     /* logged; freed at the end of the loop turn */
 };
 
+/* What its rate limits have to say. */
+struct limit_said {
+    uint32_t limit; /* requests at once; 0: nothing */
+    uint32_t remaining, reset_s, retry_s;
+};
+
 /* What only an HTTP exchange has. */
 struct stream_http {
     struct http_msg req;
+    struct addr_ip peer_ip; /* of the connection: a proxy's, where client_ip is not */
+    struct limit_said limit;
+    bool is_peer_trusted;    /* what it says of the client and of itself is believed */
     struct slice request_id; /* the one that counts */
     char id[STREAM_ID_LEN];  /* X-Request-ID when we made it */
     uint64_t sent_us;        /* request sent whole */

@@ -21,6 +21,7 @@
 #include "worker/conn.h"
 #include "worker/http1_client.h"
 #include "worker/http2_session.h"
+#include "worker/limit.h"
 #include "worker/listener.h"
 #include "worker/prepare.h"
 #include "worker/stream.h"
@@ -68,7 +69,7 @@ make_room(const struct conf *conf)
         worker.head_size = bytes;
     }
     if (fields > worker.max_fields) {
-        struct http_field *all = realloc(worker.fields, fields * sizeof(*all));
+        struct http_field *all = realloc(worker.fields, (fields + LIMIT_FIELDS) * sizeof(*all));
         if (!all) {
             return -1;
         }
@@ -279,6 +280,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
     shm_set(&worker.row->heartbeat_ms, worker_now_ms());
     update_conf_counts();
     stream_cut_tunnels();
+    limit_sweep();
 }
 
 static void

@@ -12,6 +12,7 @@
     X(options) \
     X(conf) \
     X(schedule) \
+    X(rate) \
     X(router) \
     X(bundle) \
     X(conf_tls) \

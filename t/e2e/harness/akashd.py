@@ -88,12 +88,12 @@ class Metrics:
                 labels = {k: re.sub(r"\\(.)", r"\1", v) for k, v in LABEL.findall(m.group(2) or "")}
                 self.samples.append((m.group(1), labels, float(m.group(3))))
 
-    def all(self, name, **labels):
+    def all(self, name, /, **labels):
         """[(labels, value)] of every sample of that name whose labels include the given ones."""
         return [(have, value) for n, have, value in self.samples
                 if n == name and all(have.get(k) == str(v) for k, v in labels.items())]
 
-    def value(self, name, **labels):
+    def value(self, name, /, **labels):
         """The sum over the matching samples; None if there is none."""
         found = self.all(name, **labels)
         return sum(v for _, v in found) if found else None
@@ -359,7 +359,7 @@ class Akashd:
         assert status == 200, text
         return Metrics(text)
 
-    def wait_metric(self, name, predicate, deadline=PATIENCE, **labels):
+    def wait_metric(self, name, predicate, /, deadline=PATIENCE, **labels):
         """Wait until predicate(sum of the matching samples) holds; the value is returned."""
         last = []
 
