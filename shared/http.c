@@ -328,6 +328,12 @@ http_strip_hop_by_hop(struct http_msg *m)
 }
 
 bool
+http_is_hop_by_hop(const struct http_field *f)
+{
+    return (field_table[f->id].flags & HTTP_F_HOP) != 0;
+}
+
+bool
 http_is_trailer_allowed(const struct http_field *f)
 {
     return (field_table[f->id].flags & HTTP_F_TRAILER) == 0;

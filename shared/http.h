@@ -82,8 +82,9 @@ struct http_field {
     struct slice value; /* without white space around it */
     uint8_t id;         /* enum http_field_id */
     bool drop;          /* not forwarded: set by http_strip_hop_by_hop and the forwarding rules */
-    bool is_plain; /* HTTP/1 only: the wire form is exactly name ": " value CRLF, with the bytes
-                      adjacent in memory, so that a run of fields may be copied whole */
+    bool is_plain;  /* HTTP/1 only: the wire form is exactly name ": " value CRLF, with the bytes
+                       adjacent in memory, so that a run of fields may be copied whole */
+    bool is_secret; /* HTTP/2: never indexed (RFC 7541 7.1.3), and so passed on */
 };
 
 enum http_body_kind {
@@ -105,6 +106,7 @@ enum http_body_kind {
 #define HTTP_SEEN_OTHER_EXPECT 0x080 /* an Expect that is anything else */
 #define HTTP_SEEN_OPTIONS \
     0x100 /* Connection names fields other than close, keep-alive, upgrade, te */
+#define HTTP_SEEN_TRAILERS 0x200 /* TE: trailers */
 
 struct http_msg {
     uint8_t minor;      /* HTTP/1.minor: 0 or 1; an HTTP/2 message has 1 */
@@ -140,6 +142,8 @@ struct http_limits {
     uint16_t header_count;
 };
 
+#define HTTP_METHOD_MAX     32
+#define HTTP_FIELD_NAME_MAX 256
 /* The longest reg-name in an authority, and how many fields Connection may name in all. */
 #define HTTP_HOST_MAX    255
 #define HTTP_OPTIONS_MAX 32
@@ -207,6 +211,10 @@ http_frame_response(struct http_msg *m, enum http_method request_method);
  * (RFC 9110 8.6): the sender writes its own framing. After framing. */
 bool
 http_strip_hop_by_hop(struct http_msg *m);
+
+/* Is it connection-specific (HTTP_F_HOP)? */
+bool
+http_is_hop_by_hop(const struct http_field *f);
 
 /* May this field be forwarded in a trailer section? */
 bool

@@ -13,9 +13,6 @@
 
 #include "shared/http.h"
 
-#define HTTP1_METHOD_MAX     32
-#define HTTP1_FIELD_NAME_MAX 256
-
 /* Parse the head at the beginning of buf. m->fields and m->max_fields are set by the caller, who
  * also leaves room: everything else in *m is set here. One CRLF (or LF) before a request line is
  * skipped (RFC 9112 2.2). On success framing has been judged (http_frame_request).

@@ -9,7 +9,7 @@
 
 #include <limits.h>
 
-#include "shared/http_chars.h"
+#include "shared/http_head.h"
 
 /* What readers return: 0 for done, NEED_MORE, or an enum reason. */
 #define NEED_MORE (-1)
@@ -74,15 +74,6 @@ read_version(struct cursor *c, struct http_msg *m, enum reason malformed)
     return 0;
 }
 
-/* A target that begins with '/' (RFC 9112 3.2.1). */
-static void
-set_origin_target(struct http_msg *m, struct slice target)
-{
-    const char *query = memchr(target.ptr, '?', target.len);
-    m->target = target;
-    m->path = query ? slice_of(target.ptr, (size_t)(query - target.ptr)) : target;
-}
-
 /* RFC 9112 3.2.2; http and https only. A query without a path before it would have to be rewritten
  * and is refused. */
 static int
@@ -99,46 +90,24 @@ set_absolute_target(struct http_msg *m, struct slice target)
     }
     m->scheme = slice_of(target.ptr, (size_t)(colon - target.ptr));
     m->authority = slice_of(colon + 3, (size_t)(path - colon - 3));
-    if ((!slice_eq_nocase(m->scheme, SLICE("http")) &&
-         !slice_eq_nocase(m->scheme, SLICE("https"))) ||
-        !http_is_authority(m->authority, false) || (path < end && *path == '?')) {
+    if (!http_head_is_scheme(m->scheme) || !http_is_authority(m->authority, false) ||
+        (path < end && *path == '?')) {
         return REASON_bad_request;
     }
-    if (path < end) {
-        set_origin_target(m, slice_of(path, (size_t)(end - path)));
-    } else {
-        m->target = m->method == HTTP_OPTIONS ? SLICE("*") : SLICE("/");
-        m->path = m->target;
+    struct slice whole = slice_of(path, (size_t)(end - path));
+    if (path == end) {
+        whole = m->method == HTTP_OPTIONS ? SLICE("*") : SLICE("/");
     }
-    return 0;
-}
-
-/* host ":" port (RFC 9112 3.2.3). */
-static int
-set_authority_target(struct http_msg *m, struct slice target)
-{
-    m->target = target;
-    m->authority = target;
-    bool has_port = http_char_is(target.ptr[target.len - 1], HTTP_C_DIGIT) &&
-                    memrchr(target.ptr, ':', target.len) != NULL;
-    return has_port && http_is_authority(target, false) ? 0 : REASON_bad_request;
+    return http_head_set_path(m, whole) ? 0 : REASON_bad_request;
 }
 
 static int
 set_target(struct http_msg *m, struct slice target)
 {
     if (m->method == HTTP_CONNECT) {
-        return set_authority_target(m, target);
+        return http_head_set_tunnel(m, target) ? 0 : REASON_bad_request;
     }
-    if (target.ptr[0] == '/') {
-        set_origin_target(m, target);
-        return 0;
-    }
-    if (target.ptr[0] == '*' && target.len == 1 && m->method == HTTP_OPTIONS) {
-        set_origin_target(m, target);
-        return 0;
-    }
-    return set_absolute_target(m, target);
+    return http_head_set_path(m, target) ? 0 : set_absolute_target(m, target);
 }
 
 /* method SP target SP version (RFC 9112 3), each separated by exactly one space. */
@@ -147,17 +116,15 @@ read_request_line(struct cursor *c, struct http_msg *m)
 {
     const char *method = c->at;
     const char *p = http_chars_skip(method, c->end, HTTP_C_TOKEN);
-    if (p - method > HTTP1_METHOD_MAX) {
+    if (p - method > HTTP_METHOD_MAX) {
         return REASON_bad_request;
     }
     if (p == c->end) {
         return NEED_MORE;
     }
-    if (p == method || *p != ' ') {
+    if (*p != ' ' || !http_head_set_method(m, slice_of(method, (size_t)(p - method)))) {
         return REASON_bad_request;
     }
-    m->method_text = slice_of(method, (size_t)(p - method));
-    m->method = (uint8_t)http_method_from(m->method_text);
 
     const char *target = p + 1;
     p = http_chars_skip(target, c->end, HTTP_C_TARGET);
@@ -187,7 +154,7 @@ read_status(struct cursor *c, struct http_msg *m)
         if (p == c->end) {
             return NEED_MORE;
         }
-        if (!http_char_is(*p, HTTP_C_DIGIT) || (i == 0 && (*p < '1' || *p > '5'))) {
+        if (!http_is_status_digit(*p, i)) {
             return REASON_bad_response;
         }
         m->status = (uint16_t)(m->status * 10 + (*p - '0'));
@@ -220,7 +187,7 @@ read_field(struct cursor *c, struct http_field *f, enum reason malformed)
 {
     const char *name = c->at;
     const char *colon = http_chars_skip(name, c->end, HTTP_C_TOKEN);
-    if (colon - name > HTTP1_FIELD_NAME_MAX) {
+    if (colon - name > HTTP_FIELD_NAME_MAX) {
         return malformed;
     }
     if (colon == c->end) {
@@ -247,29 +214,9 @@ read_field(struct cursor *c, struct http_field *f, enum reason malformed)
     f->value = slice_of(value, (size_t)(value_end - value));
     f->id = (uint8_t)http_field_find_id(f->name);
     f->drop = false;
+    f->is_secret = false;
     f->is_plain =
         value == colon + 2 && colon[1] == ' ' && value_end == line_end && c->at == line_end + 2;
-    return 0;
-}
-
-/* Digits alone, once, below 2^63 (RFC 9110 8.6; a list of equal values may be refused). */
-static int
-note_length(struct head *h, struct slice value)
-{
-    if (value.len == 0 || (h->m->seen & HTTP_SEEN_LENGTH)) {
-        return h->malformed;
-    }
-    uint64_t length = 0;
-    for (size_t i = 0; i < value.len; i++) {
-        unsigned digit = (unsigned)(value.ptr[i] - '0');
-        if (!http_char_is(value.ptr[i], HTTP_C_DIGIT) ||
-            length > ((uint64_t)INT64_MAX - digit) / 10) {
-            return h->malformed;
-        }
-        length = length * 10 + digit;
-    }
-    h->m->length = length;
-    h->m->seen |= HTTP_SEEN_LENGTH;
     return 0;
 }
 
@@ -324,19 +271,6 @@ note_host(struct head *h, struct http_field *f)
     return 0;
 }
 
-/* RFC 9110 10.1.1. A second Expect makes it a list, and no longer just 100-continue. */
-static int
-note_expect(struct head *h, struct slice value)
-{
-    const uint16_t any = HTTP_SEEN_CONTINUE | HTTP_SEEN_OTHER_EXPECT;
-    bool is_first = !(h->m->seen & any);
-    h->m->seen &= (uint16_t)~any;
-    h->m->seen |= is_first && slice_eq_nocase(value, SLICE("100-continue"))
-                      ? HTTP_SEEN_CONTINUE
-                      : HTTP_SEEN_OTHER_EXPECT;
-    return 0;
-}
-
 /* Remember what the fields say about framing and the connection. In trailers they say nothing. */
 static int
 note_field(struct head *h, struct http_field *f)
@@ -346,10 +280,12 @@ note_field(struct head *h, struct http_field *f)
     }
     switch (f->id) {
     case HTTP_FIELD_CONNECTION: return note_connection(h, f->value);
-    case HTTP_FIELD_CONTENT_LENGTH: return note_length(h, f->value);
+    case HTTP_FIELD_CONTENT_LENGTH:
+        return http_head_note_length(h->m, f->value) ? 0 : (int)h->malformed;
     case HTTP_FIELD_TRANSFER_ENCODING: return note_coding(h, f->value);
     case HTTP_FIELD_HOST: return h->kind == HEAD_REQUEST ? note_host(h, f) : 0;
-    case HTTP_FIELD_EXPECT: return h->kind == HEAD_REQUEST ? note_expect(h, f->value) : 0;
+    case HTTP_FIELD_EXPECT: http_head_note_expect(h->m, f->value); return 0;
+    case HTTP_FIELD_TE: http_head_note_te(h->m, f->value); return 0;
     case HTTP_FIELD_UPGRADE:
         h->nupgrades++;
         h->upgrade = f->value;

@@ -340,6 +340,8 @@ static const struct {
     {"Connection: keep-alive, Upgrade", HTTP_SEEN_KEEP_ALIVE},
     {"Connection: upgrade\r\nUpgrade: websocket", HTTP_SEEN_UPGRADE},
     {"Upgrade: websocket\r\nConnection: upgrade", HTTP_SEEN_UPGRADE},
+    {"TE: gzip, Trailers", HTTP_SEEN_TRAILERS},
+    {"TE: trailers;q=1", 0},
     {"Upgrade: websocket", 0},
     {"Expect: 100-Continue", HTTP_SEEN_CONTINUE},
     {"Expect: 100-continue, x", HTTP_SEEN_OTHER_EXPECT},
@@ -447,11 +449,11 @@ START_TEST(field_name_is_bounded)
     char text[1024] = "GET / HTTP/1.0\r\n";
     size_t begin = strlen(text);
     struct http_msg m;
-    memset(text + begin, 'n', HTTP1_FIELD_NAME_MAX);
-    strcpy(text + begin + HTTP1_FIELD_NAME_MAX, ":v\r\n\r\n");
+    memset(text + begin, 'n', HTTP_FIELD_NAME_MAX);
+    strcpy(text + begin + HTTP_FIELD_NAME_MAX, ":v\r\n\r\n");
     ck_assert_int_gt(parse_text(text, &m), 0);
-    memset(text + begin, 'n', HTTP1_FIELD_NAME_MAX + 1);
-    text[begin + HTTP1_FIELD_NAME_MAX + 1] = '\0';
+    memset(text + begin, 'n', HTTP_FIELD_NAME_MAX + 1);
+    text[begin + HTTP_FIELD_NAME_MAX + 1] = '\0';
     ck_assert_int_eq(parse_text(text, &m), -REASON_bad_request);
 }
 END_TEST
