@@ -5,12 +5,17 @@
  * Trap: EAGAIN with a pipe that is not empty says nothing about the socket that was read: many
  * small segments fill a pipe's slots long before its bytes. Only with an empty pipe does it mean
  * that the socket has nothing.
+ *
+ * Another: what was sent with SPLICE_F_MORE and fills no segment waits 200 ms for more. So more is
+ * announced only when the pipe was full, and taken back when nothing comes after all.
  */
 #include "worker/splice.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "shared/list.h"
@@ -24,6 +29,7 @@ struct splice_pipe {
     int read_fd, write_fd;
     uint32_t capacity;
     uint64_t bytes; /* in the pipe */
+    bool is_corked; /* its last bytes were sent with SPLICE_F_MORE */
 };
 
 static struct list pool = LIST_INIT(pool);
@@ -85,6 +91,7 @@ splice_pipe_release(struct splice_pipe **pipe)
     if (!p) {
         return;
     }
+    p->is_corked = false;
     if (p->bytes > 0) {
         close_pipe(p);
         return;
@@ -132,7 +139,19 @@ fill(struct splice_pipe *p, struct conn *from, uint64_t max)
     return IO_ERROR;
 }
 
-/* Pipe to socket. More is announced only when more will follow at once. */
+/* Nothing follows for now: what waits for more in the socket leaves. To set TCP_NODELAY, which is
+ * set already, does that. */
+static void
+uncork(struct splice_pipe *p, struct conn *to)
+{
+    int on = 1;
+    if (p->is_corked) {
+        p->is_corked = false;
+        setsockopt(to->io.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    }
+}
+
+/* Pipe to socket. */
 static ssize_t
 drain(struct splice_pipe *p, struct conn *to, bool has_more)
 {
@@ -140,6 +159,7 @@ drain(struct splice_pipe *p, struct conn *to, bool has_more)
     ssize_t n = splice(p->read_fd, NULL, to->io.fd, NULL, p->bytes, flags);
     if (n > 0) {
         p->bytes -= (uint64_t)n;
+        p->is_corked = has_more;
         to->write_progress += (uint32_t)n;
         shm_count(to->side == CONN_CLIENT ? &worker.row->client_out : &worker.row->backend_out,
                   (uint64_t)n);
@@ -185,6 +205,7 @@ splice_move(struct splice_pipe *p, struct conn *from, struct conn *to, uint64_t 
         }
         if (p->bytes == 0) {
             conn_set_write_due(to, 0);
+            uncork(p, to);
             if (from->is_eof || *moved == max) {
                 return from->is_eof ? SPLICE_EOF : SPLICE_STARVED;
             }
@@ -194,7 +215,7 @@ splice_move(struct splice_pipe *p, struct conn *from, struct conn *to, uint64_t 
             }
             continue;
         }
-        ssize_t n = drain(p, to, *moved < max && !is_starved);
+        ssize_t n = drain(p, to, *moved < max && p->bytes == p->capacity);
         if (n == IO_ERROR) {
             return SPLICE_BROKEN;
         }

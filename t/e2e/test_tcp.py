@@ -551,6 +551,23 @@ def test_a_client_that_leaves_while_connecting_takes_the_connect_with_it(make_pa
     pair.akashd.wait_metric("akash_active_connections", lambda v: v == 0)
 
 
+def test_small_bytes_after_bulk_do_not_wait_for_more(pair):
+    """The pipe that bulk goes through must not hold back what follows it: 200 ms it would be each time."""
+    client, server = pair.open()
+    client.record = server.record = False
+    waits = []
+    for n in range(6):
+        sender = threading.Thread(target=send, args=(client, bytes(MEGABYTE)))
+        sender.start()
+        server.take(MEGABYTE)
+        sender.join()
+        began = time.monotonic()
+        send(client, b"word %d" % n)
+        assert server.take(6) == b"word %d" % n
+        waits.append(time.monotonic() - began)
+    assert min(waits) < 0.15, waits
+
+
 # -- silence
 
 
