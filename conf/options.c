@@ -192,7 +192,8 @@ const struct option option_table[] = {
      .help = "While output waits; moves only after 4 KB of progress. Then a reset."},
     {OWN_LISTENER_TIMEOUTS, "tunnel", TYPE_DURATION, "\"1h\"", 0, MONTH,
      IN(conf_listener_timeouts, tunnel),
-     .help = "No byte either way in tcp mode; the smaller one of listener and upstream counts."},
+     .help = "No byte either way in tcp mode and after an upgrade; the smaller one of listener and "
+             "upstream counts."},
 
     /* ---- routes ---- */
     {OWN_ROUTE, "listeners", TYPE_NAME, NULL, 1, 64, IN(conf_route, listeners),
@@ -315,7 +316,8 @@ const struct option option_table[] = {
      .help = "While output waits; moves only after 4 KB of progress. Then 504."},
     {OWN_UPSTREAM_TIMEOUTS, "tunnel", TYPE_DURATION, "\"1h\"", 0, MONTH,
      IN(conf_upstream_timeouts, tunnel),
-     .help = "No byte either way in tcp mode; the smaller one of listener and upstream counts."},
+     .help = "No byte either way in tcp mode and after an upgrade; the smaller one of listener and "
+             "upstream counts."},
     {OWN_UPSTREAM_TIMEOUTS, "total", TYPE_DURATION, "0", 0, MONTH,
      IN(conf_upstream_timeouts, total),
      .help = "Request head received to answer complete, tries included. Then 504, or it is cut."},

@@ -271,6 +271,17 @@ normalize_path(struct stream *s)
     return REASON_none;
 }
 
+/* RFC 9110 7.8: an upgrade may be ignored. It is where its answer would be read in two ways: a 101
+ * to HEAD; a WebSocket that is not asked for as RFC 6455 4.1 says. */
+static bool
+may_upgrade(const struct http_msg *m)
+{
+    if (slice_eq_nocase(m->upgrade, SLICE("websocket"))) {
+        return m->method == HTTP_GET && m->body == HTTP_BODY_NONE;
+    }
+    return m->method != HTTP_HEAD;
+}
+
 enum reason
 forward_request(struct stream *s)
 {
@@ -286,6 +297,9 @@ forward_request(struct stream *s)
     }
     set_host(&s->http->req);
     find_client(s);
+    if (!may_upgrade(&s->http->req)) {
+        s->http->req.upgrade = SLICE("");
+    }
     if (s->conf_listener->forwarded_headers) {
         set_forwarded(s);
     }

@@ -137,6 +137,14 @@ http1_put_slice(char *out, struct slice bytes)
     return out + bytes.len;
 }
 
+char *
+http1_put_upgrade(char *out, const struct http_msg *m)
+{
+    out = http1_put_slice(out, SLICE("Connection: upgrade\r\nUpgrade: "));
+    out = http1_put_slice(out, m->upgrade);
+    return http1_put_slice(out, SLICE("\r\n"));
+}
+
 static char *
 put_field(char *out, const struct http_field *f)
 {

@@ -37,6 +37,9 @@ http1_body_put_end(struct conn *c, const struct http_msg *trailers, bool is_chun
 /* Write the fields of m that are not dropped as "Name: value\r\n". Returns the new end. */
 char *
 http1_put_fields(char *out, const struct http_msg *m);
+/* Write the fields that say m->upgrade. */
+char *
+http1_put_upgrade(char *out, const struct http_msg *m);
 char *
 http1_put_slice(char *out, struct slice bytes);
 

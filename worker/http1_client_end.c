@@ -2,10 +2,13 @@
  *
  * http1_client_end.c - HTTP/1.x with a client: the client's end of a stream, answers go out.
  */
+#include <assert.h>
+
 #include "worker/forward.h"
 #include "worker/http1_client_private.h"
 #include "worker/reply.h"
 #include "worker/splice.h"
+#include "worker/tcp.h"
 
 /* How the answer's body is delimited for this client, and whether the connection lives on. */
 static void
@@ -32,6 +35,14 @@ put_status_line(char *out, const struct http_msg *m)
     return http1_put_slice(out, SLICE("\r\n"));
 }
 
+/* The connection is a tunnel from here on, and no HTTP client any more. */
+static void
+become_tunnel(struct http1_client *hc, struct stream *s)
+{
+    assert(sizeof(*hc) >= tcp_client_size());
+    tcp_upgrade_client(&hc->conn, s, hc->listener);
+}
+
 static void
 client_send_head(struct stream *s, struct end *e, struct http_msg *m)
 {
@@ -50,9 +61,14 @@ client_send_head(struct stream *s, struct end *e, struct http_msg *m)
         } else if (s->http->req.minor == 0) {
             end = http1_put_slice(end, SLICE("Connection: keep-alive\r\n"));
         }
+    } else if (m->status == 101) {
+        end = http1_put_upgrade(end, m);
     }
     end = http1_put_slice(end, SLICE("\r\n"));
     conn_put(&hc->conn, begin, (size_t)(end - begin));
+    if (m->status == 101) {
+        become_tunnel(hc, s);
+    }
 }
 
 static void

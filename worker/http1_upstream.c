@@ -13,6 +13,7 @@
 #include "shared/http1.h"
 #include "worker/http1_body.h"
 #include "worker/splice.h"
+#include "worker/tcp.h"
 #include "worker/worker.h"
 
 #define READ_BUDGET     16
@@ -112,7 +113,9 @@ take_head(struct http1_upstream *hu, struct slice bytes)
         hu->state = m.body == HTTP_BODY_NONE ? UPSTREAM_END : UPSTREAM_BODY;
     }
     stream_on_response(s, &m);
-    if (hu->stream && hu->state == UPSTREAM_END) {
+    if (hu->stream && s->is_tunnel) {
+        hu->state = UPSTREAM_END; /* what follows is no HTTP: read_once() hands it over */
+    } else if (hu->stream && hu->state == UPSTREAM_END) {
         stream_on_body_end(s, &s->server, NULL);
     }
     return (size_t)n;
@@ -226,6 +229,11 @@ read_once(struct http1_upstream *hu)
         on_bad_answer(hu, REASON_internal);
         return false;
     }
+    if (hu->stream->is_tunnel) {
+        assert(sizeof(*hu) >= tcp_upstream_size());
+        tcp_upgrade_upstream(c, hu->stream, hu->backend);
+        return false;
+    }
     return true;
 }
 
@@ -285,6 +293,16 @@ is_paused(struct http1_upstream *hu)
 }
 
 static void
+upstream_on_event(struct conn *c, unsigned what);
+
+/* false: closed, or handed over; hu is then no more. */
+static bool
+is_ours(const struct conn *c)
+{
+    return c->is_open && c->on_event == upstream_on_event;
+}
+
+static void
 upstream_read(struct http1_upstream *hu)
 {
     struct conn *c = &hu->conn;
@@ -305,7 +323,7 @@ upstream_read(struct http1_upstream *hu)
             break;
         }
     }
-    if (c->is_open) {
+    if (is_ours(c)) {
         conn_flush_any();
         if (!is_paused(hu) && hu->stream && hu->has_answered) {
             conn_verify_later(c);
@@ -347,7 +365,7 @@ upstream_on_event(struct conn *c, unsigned what)
         c->is_readable |= c->is_broken && !c->is_eof;
         upstream_read(hu);
     }
-    if (c->is_open && c->is_broken && !c->is_readable) {
+    if (is_ours(c) && c->is_broken && !c->is_readable) {
         on_server_end(hu);
     }
 }
@@ -399,6 +417,9 @@ upstream_send_head(struct stream *s, struct end *e, struct http_msg *m)
     hu->is_chunked = m->body == HTTP_BODY_CHUNKED;
     if (hu->is_chunked) {
         end = http1_put_slice(end, SLICE("Transfer-Encoding: chunked\r\n"));
+    }
+    if (m->upgrade.len > 0) {
+        end = http1_put_upgrade(end, m);
     }
     end = http1_put_slice(end, SLICE("\r\n"));
     conn_put(&hu->conn, begin, (size_t)(end - begin));

@@ -13,6 +13,7 @@
 #include "worker/forward.h"
 #include "worker/limit.h"
 #include "worker/splice.h"
+#include "worker/stream_private.h"
 #include "worker/upstream.h"
 #include "worker/worker.h"
 
@@ -84,6 +85,7 @@ stream_new_tcp(struct listener *l, struct conn *client, const struct end_ops *op
     }
     memset(s, 0, sizeof(*s));
     s->is_tcp = true;
+    s->is_tunnel = true;
     s->arena = (char *)(s + 1);
     s->arena_size = STREAM_TCP_ARENA;
     begin(s, l, client, ops);
@@ -141,8 +143,8 @@ stream_reap(void)
 
 /* The only place where a state changes: they only go forward, except that a lost connection leads
  * back to PICK. */
-static void
-enter(struct stream *s, enum stream_state state)
+void
+stream_enter(struct stream *s, enum stream_state state)
 {
     assert(s->state != STREAM_DONE);
     assert(state > s->state || state == STREAM_PICK);
@@ -218,7 +220,7 @@ static void
 end_stream(struct stream *s)
 {
     upstream_end_exchange(s);
-    enter(s, STREAM_DONE);
+    stream_enter(s, STREAM_DONE);
     if (s->http) {
         timer_del(&worker.wheel, &s->http->timer);
     }
@@ -228,7 +230,9 @@ end_stream(struct stream *s)
     if (!s->is_tcp) {
         struct shm_row_listener *counters = s->listener->counters;
         shm_count(&counters->codes[code_index(s->status)], 1);
-        shm_observe(&counters->duration, worker_now_us() - s->first_us);
+        if (!s->is_tunnel) { /* how long people talk says nothing about requests */
+            shm_observe(&counters->duration, worker_now_us() - s->first_us);
+        }
     }
     access_log_stream(s);
     list_del(&s->link);
@@ -267,27 +271,6 @@ complete(struct stream *s)
     end_stream(s);
 }
 
-static struct slice
-copy_name(struct stream *s, struct slice name)
-{
-    char *copy = stream_alloc(s, name.len);
-    return copy ? slice_of(memcpy(copy, name.ptr, name.len), name.len) : SLICE("-");
-}
-
-/* A tunnel may live for long and must not keep a configuration alive. */
-static void
-unpin_conf(struct stream *s)
-{
-    s->upstream_name = copy_name(s, s->upstream_name);
-    s->backend_name = copy_name(s, s->backend_name);
-    s->conf_listener = NULL;
-    s->upstream = NULL;
-    s->backend = NULL;
-    s->pool = NULL;
-    conf_unref(s->conf);
-    s->conf = NULL;
-}
-
 static enum reason
 check_request(const struct stream *s)
 {
@@ -324,7 +307,7 @@ void
 stream_begin(struct stream *s)
 {
     s->begin_us = worker_now_us();
-    enter(s, STREAM_PICK);
+    stream_enter(s, STREAM_PICK);
     enum reason why = check_request(s);
     if (why == REASON_none) {
         why = forward_request(s);
@@ -353,7 +336,7 @@ void
 stream_begin_tcp(struct stream *s)
 {
     s->begin_us = worker_now_us();
-    enter(s, STREAM_PICK);
+    stream_enter(s, STREAM_PICK);
     s->upstream = s->conf_listener->upstream;
     upstream_acquire(s, &s->upstream->pools[0]);
 }
@@ -363,15 +346,15 @@ stream_on_connected(struct stream *s)
 {
     s->connected_us = worker_now_us();
     if (s->is_tcp) {
-        enter(s, STREAM_FORWARD);
-        unpin_conf(s);
+        stream_enter(s, STREAM_FORWARD);
+        stream_unpin_conf(s);
         s->client.ops->recv_body(s, &s->client);
         if (s->state == STREAM_FORWARD) {
             s->server.ops->recv_body(s, &s->server);
         }
         return;
     }
-    enter(s, STREAM_SEND);
+    stream_enter(s, STREAM_SEND);
     s->server.ops->send_head(s, &s->server, &s->http->req);
     if (s->http->req.body == HTTP_BODY_NONE) {
         s->client.is_recv_done = true;
@@ -389,7 +372,7 @@ leave_backend(struct stream *s)
     upstream_end_exchange(s);
     s->bytes_in += s->server.bytes;
     s->server = (struct end){0};
-    enter(s, STREAM_PICK);
+    stream_enter(s, STREAM_PICK);
 }
 
 void
@@ -441,17 +424,28 @@ stream_on_sent(struct stream *s)
     }
 }
 
-/* RFC 9110 15.2: interim answers are forwarded, but HTTP/1.0 does not know them. A 101 that nobody
- * asked for is malformed (7.8). */
+/* RFC 9110 15.2: interim answers are forwarded, but HTTP/1.0 does not know them. */
 static void
 on_interim(struct stream *s, struct http_msg *m)
 {
     if (m->status == 101) {
-        upstream_count_failure(s->taken);
-        stream_fail(s, REASON_bad_response);
+        stream_upgrade(s, m);
     } else if (s->http->req.minor >= 1) {
         s->client.ops->send_head(s, &s->client, m);
     }
+}
+
+void
+stream_send_answer(struct stream *s, struct http_msg *m)
+{
+    stream_enter(s, STREAM_FORWARD);
+    s->http->head_us = worker_now_us();
+    uint64_t since = s->http->sent_us ? s->http->sent_us : s->connected_us;
+    shm_observe(&s->taken->counters->response, s->http->head_us - since);
+    s->status = m->status;
+    s->has_head = true;
+    limit_put_fields(s, m);
+    s->client.ops->send_head(s, &s->client, m);
 }
 
 void
@@ -466,14 +460,7 @@ stream_on_response(struct stream *s, struct http_msg *m)
         on_interim(s, m);
         return;
     }
-    enter(s, STREAM_FORWARD);
-    s->http->head_us = worker_now_us();
-    uint64_t since = s->http->sent_us ? s->http->sent_us : s->connected_us;
-    shm_observe(&s->taken->counters->response, s->http->head_us - since);
-    s->status = m->status;
-    s->has_head = true;
-    limit_put_fields(s, m);
-    s->client.ops->send_head(s, &s->client, m);
+    stream_send_answer(s, m);
     if (m->body != HTTP_BODY_NONE) {
         s->server.ops->expect(s, &s->server, s->upstream->timeouts.response_body);
     }
@@ -487,7 +474,7 @@ stream_on_body(struct stream *s, struct end *from, struct slice bytes)
     if (s->http) {
         stream_touch(s);
     }
-    if (from == &s->client && !s->is_tcp) {
+    if (from == &s->client && !s->is_tunnel) {
         s->has_sent_body = true;
         uint64_t limit = s->conf_listener->body_bytes;
         if (limit != 0 && to->bytes > limit) {
@@ -505,7 +492,7 @@ stream_on_body_end(struct stream *s, struct end *from, struct http_msg *trailers
     from->is_recv_done = true;
     to->ops->send_end(s, to, trailers);
     to->is_send_done = true;
-    if (s->is_tcp) {
+    if (s->is_tunnel) {
         if (s->client.is_recv_done && s->server.is_recv_done) {
             complete(s);
         }
@@ -522,46 +509,5 @@ stream_on_unblocked(struct stream *s, struct end *to)
     struct end *from = stream_other_end(s, to);
     if (s->state >= STREAM_SEND && from->ops && !from->is_recv_done) {
         from->ops->recv_body(s, from);
-    }
-}
-
-static unsigned nlimited; /* tunnels with an end, at the last look */
-
-static bool
-is_left_over(const struct stream *s)
-{
-    return s->is_tcp && s->cut_ms == 0 &&
-           (s->listener->is_removed || (s->taken && s->taken->is_removed));
-}
-
-void
-stream_limit_tunnels(uint32_t timeout_ms)
-{
-    list_for_each (it, &worker.streams) {
-        struct stream *s = container_of(it, struct stream, link);
-        if (is_left_over(s)) {
-            s->cut_ms = worker_now_ms() + timeout_ms;
-            nlimited++;
-        }
-    }
-}
-
-void
-stream_cut_tunnels(void)
-{
-    if (nlimited == 0) {
-        return;
-    }
-    nlimited = 0;
-    list_for_each_safe (it, &worker.streams) {
-        struct stream *s = container_of(it, struct stream, link);
-        if (s->cut_ms == 0) {
-            continue;
-        }
-        if (s->cut_ms > worker_now_ms()) {
-            nlimited++;
-        } else {
-            stream_fail(s, REASON_drain_cut);
-        }
     }
 }

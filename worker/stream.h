@@ -35,7 +35,8 @@ struct http2_stream;
 struct end;
 /* e is the end itself: the client's or the server's of s. */
 struct end_ops {
-    /* Write the head of the message that came from the other end. */
+    /* Write the head of the message that came from the other end. After a 101 the end carries raw
+     * bytes, both ways. */
     void (*send_head)(struct stream *s, struct end *e, struct http_msg *m);
     /* Write body bytes (tcp: bytes). Takes all; sets is_blocked of the end when no more should
      * come. */
@@ -116,7 +117,8 @@ struct stream {
     uint16_t tried[STREAM_MAX_TRIES]; /* indexes of backends that failed */
     bool has_sent_body;               /* body bytes have left for a backend: cannot be sent again */
     bool has_head;                    /* an answer's head has been given to the client */
-    bool is_tcp;
+    bool is_tcp;                      /* from the first byte */
+    bool is_tunnel;    /* raw bytes both ways: tcp, or an HTTP exchange after a 101 */
     bool wants_fresh;  /* take no idle connection: one has just failed us */
     bool is_on_reused; /* the server connection came from the idle list */
     uint64_t cut_ms;   /* a tunnel whose listener or backend has left the configuration: its end; 0:
@@ -167,10 +169,11 @@ stream_on_server_lost(struct stream *s);
 /* The request has left whole: what follows waits for the answer. */
 void
 stream_on_sent(struct stream *s);
-/* The head of an answer, 1xx included. */
+/* The head of an answer, 1xx included. After a 101 either s has failed or is_tunnel is true: then
+ * the server's end, too, carries raw bytes from here on. */
 void
 stream_on_response(struct stream *s, struct http_msg *m);
-/* Body bytes and the end of the body, from one end to the other. */
+/* Body bytes and the end of the body, from one end to the other. In a tunnel: bytes, half-close. */
 void
 stream_on_body(struct stream *s, struct end *from, struct slice bytes);
 void
@@ -202,6 +205,9 @@ end_is_blocked(const struct end *e)
     return e->is_blocked || (e->conn && (conn_is_blocked(e->conn) || e->conn->is_splice_blocked));
 }
 
+/* How long a tunnel may be silent: the smaller of both, ms; 0: for ever. */
+uint32_t
+stream_tunnel_ms(const struct conf_listener *l, const struct conf_upstream *up);
 /* A conf has been applied: tunnels of removed listeners and backends end within timeout_ms. */
 void
 stream_limit_tunnels(uint32_t timeout_ms);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tcp.c - plain layer 4: see tcp.h. Both ends are alike, so one set of functions serves both.
+ * tcp.c - raw bytes: see tcp.h. Both ends are alike, so one set of functions serves both. The other
+ * end of an upgraded exchange may be of another kind (HTTP/2).
  *
  * Nothing is read from the client before the backend is connected, so a connect that fails can be
  * tried elsewhere. Small reads are copied; a source that fills the scratch memory is bulk and goes
@@ -8,6 +9,7 @@
  */
 #include "worker/tcp.h"
 
+#include <string.h>
 #include <sys/socket.h>
 
 #include "worker/splice.h"
@@ -21,7 +23,7 @@ struct tcp_end {
     struct stream *stream;     /* here as in struct upstream_connecting */
     struct listener *listener; /* client side */
     struct backend *backend;   /* server side */
-    uint32_t tunnel_ms;        /* no byte either way for so long: closed */
+    uint32_t tunnel_ms;        /* tcp mode: no byte either way for so long: closed */
     bool is_bulk;              /* what comes from here is worth a pipe */
 };
 
@@ -46,10 +48,10 @@ own_end(struct tcp_end *te)
     return te->conn.side == CONN_CLIENT ? &s->client : &s->server;
 }
 
-static struct tcp_end *
-other(struct tcp_end *te)
+static struct end *
+other_end(struct tcp_end *te)
 {
-    return (struct tcp_end *)stream_other_end(te->stream, own_end(te))->conn;
+    return stream_other_end(te->stream, own_end(te));
 }
 
 /* The pipe for bytes that come from te. */
@@ -74,10 +76,15 @@ tcp_close(struct tcp_end *te)
     conn_close(c);
 }
 
-/* Any byte either way keeps the tunnel alive: one deadline, kept on the client's connection. */
+/* Any byte either way keeps the tunnel alive: one deadline, the stream's or, in tcp mode, where
+ * that has none, kept on the client's connection. */
 static void
 touch_tunnel(struct stream *s)
 {
+    if (s->http) {
+        stream_touch(s);
+        return;
+    }
     struct tcp_end *client = (struct tcp_end *)s->client.conn;
     conn_set_read_due(&client->conn, client->tunnel_ms ? worker_now_ms() + client->tunnel_ms : 0);
 }
@@ -130,16 +137,15 @@ pass_eof(struct tcp_end *te)
 
 /* Returns true when the loop should go on reading. */
 static bool
-splice_once(struct tcp_end *te, struct tcp_end *to)
+splice_once(struct tcp_end *te, struct end *to)
 {
-    struct stream *s = te->stream;
     uint64_t moved = 0;
     uint64_t sent = 0;
     enum splice_result r =
-        splice_move(*own_pipe(te), &te->conn, &to->conn, UINT64_MAX, &moved, &sent);
-    stream_other_end(s, own_end(te))->bytes += sent;
+        splice_move(*own_pipe(te), &te->conn, to->conn, UINT64_MAX, &moved, &sent);
+    to->bytes += sent;
     switch (r) {
-    case SPLICE_BROKEN: on_end_lost(te->conn.is_broken ? te : to); break;
+    case SPLICE_BROKEN: on_end_lost(te->conn.is_broken ? te : (struct tcp_end *)to->conn); break;
     case SPLICE_EOF: pass_eof(te); break;
     case SPLICE_MORE: conn_run_later(&te->conn); break;
     case SPLICE_STARVED:
@@ -172,19 +178,41 @@ copy_once(struct tcp_end *te)
     return false;
 }
 
+/* What came right behind the head that made this a tunnel. */
+static bool
+give_kept(struct tcp_end *te)
+{
+    struct conn *c = &te->conn;
+    stream_on_body(te->stream, own_end(te), buf_slice(c->in));
+    conn_flush_any();
+    if (c->is_open) {
+        buf_free(&c->in);
+    }
+    return c->is_readable;
+}
+
 static bool
 move_once(struct tcp_end *te)
 {
-    struct tcp_end *to = other(te);
-    if (conn_is_blocked(&to->conn) || to->conn.is_splice_blocked) {
+    struct end *to = other_end(te);
+    if (end_is_blocked(to)) {
         return wait_for_other(te);
     }
+    if (te->conn.in) {
+        return give_kept(te);
+    }
     bool has_piped = splice_pipe_bytes(*own_pipe(te)) > 0;
-    if ((te->is_bulk || has_piped) && splice_is_possible(&te->conn, &to->conn) &&
-        splice_pipe_acquire(own_pipe(te))) {
+    if ((te->is_bulk || has_piped) && to->ops == &tcp_ops &&
+        splice_is_possible(&te->conn, to->conn) && splice_pipe_acquire(own_pipe(te))) {
         return splice_once(te, to);
     }
     return te->conn.is_readable && copy_once(te);
+}
+
+static bool
+has_bytes(struct tcp_end *te)
+{
+    return te->conn.is_readable || te->conn.in || splice_pipe_bytes(*own_pipe(te)) > 0;
 }
 
 static void
@@ -193,7 +221,7 @@ tcp_read(struct tcp_end *te)
     struct stream *s = te->stream;
     uint64_t before = s ? bytes_passed(s) : 0;
     for (int i = 0; te->stream && te->stream->state == STREAM_FORWARD; i++) {
-        if (!te->conn.is_readable && splice_pipe_bytes(*own_pipe(te)) == 0) {
+        if (!has_bytes(te)) {
             break;
         }
         if (i == READ_BUDGET) {
@@ -233,20 +261,9 @@ tcp_on_event(struct conn *c, unsigned what)
     if (what & CONN_WRITABLE) {
         stream_on_unblocked(s, own_end(te));
     }
-    if (te->stream && c->is_readable) {
-        tcp_read(te);
-    } else if (te->stream && splice_pipe_bytes(*own_pipe(te)) > 0) {
+    if (te->stream && has_bytes(te)) {
         tcp_read(te);
     }
-}
-
-static uint32_t
-smaller_timeout(uint32_t a, uint32_t b)
-{
-    if (a == 0 || b == 0) {
-        return a + b;
-    }
-    return a < b ? a : b;
 }
 
 void
@@ -263,7 +280,7 @@ tcp_client_begin(struct conn *c, struct listener *l)
         return;
     }
     te->stream = s;
-    te->tunnel_ms = smaller_timeout(l->conf->timeouts.tunnel, l->conf->upstream->timeouts.tunnel);
+    te->tunnel_ms = stream_tunnel_ms(l->conf, l->conf->upstream);
     stream_begin_tcp(s);
 }
 
@@ -279,6 +296,36 @@ tcp_upstream_attach(struct conn *c, struct stream *s)
     c->is_readable = true;
     s->server = (struct end){.ops = &tcp_ops, .conn = c};
     touch_tunnel(s);
+}
+
+/* What its former protocol kept in the memory behind the conn is over. */
+static struct tcp_end *
+take_over(struct conn *c, struct stream *s, struct end *e)
+{
+    struct tcp_end *te = (struct tcp_end *)c;
+    memset((char *)te + sizeof(te->conn), 0, sizeof(*te) - sizeof(te->conn));
+    te->stream = s;
+    c->kind = c->side == CONN_CLIENT ? CONN_TCP_CLIENT : CONN_TCP_UPSTREAM;
+    c->on_event = tcp_on_event;
+    conn_set_read_due(c, 0);
+    conn_watch(c);
+    e->ops = &tcp_ops;
+    return te;
+}
+
+void
+tcp_upgrade_client(struct conn *c, struct stream *s, struct listener *l)
+{
+    take_over(c, s, &s->client)->listener = l;
+}
+
+void
+tcp_upgrade_upstream(struct conn *c, struct stream *s, struct backend *b)
+{
+    int on = 1;
+    setsockopt(c->io.fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    take_over(c, s, &s->server)->backend = b;
+    conn_run_later(c);
 }
 
 /* ---- both ends of a stream ---- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tcp.h - plain layer 4: bytes both ways, half-close included.
+ * tcp.h - raw bytes both ways, half-close included: plain layer 4, and HTTP/1 connections after a
+ * 101.
  */
 #ifndef WORKER_TCP_H
 #define WORKER_TCP_H
@@ -19,5 +20,13 @@ tcp_client_begin(struct conn *c, struct listener *l);
 /* c is connected: make it the server end of s. */
 void
 tcp_upstream_attach(struct conn *c, struct stream *s);
+
+/* The connection of an HTTP/1 end of s, which has become a tunnel: carry raw bytes, those kept in
+ * c->in first. Takes the memory over, which has at least tcp_client_size() (tcp_upstream_size())
+ * bytes: whatever was in it but the conn is gone. */
+void
+tcp_upgrade_client(struct conn *c, struct stream *s, struct listener *l);
+void
+tcp_upgrade_upstream(struct conn *c, struct stream *s, struct backend *b);
 
 #endif

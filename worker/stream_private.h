@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * stream_private.h - what the parts of stream share.
+ *
+ * stream.c         one exchange: its states, its ends, counting, failing
+ * stream_tunnel.c  exchanges that have become raw bytes both ways
+ */
+#ifndef WORKER_STREAM_PRIVATE_H
+#define WORKER_STREAM_PRIVATE_H
+
+#include "worker/stream.h"
+
+/* The only place where a state changes. */
+void
+stream_enter(struct stream *s, enum stream_state state);
+/* The head m of the answer, which goes to the client. */
+void
+stream_send_answer(struct stream *s, struct http_msg *m);
+
+/* A tunnel may live for long and must not keep a configuration alive. */
+void
+stream_unpin_conf(struct stream *s);
+/* m is a 101: the exchange becomes a tunnel, if it was asked for, or fails. The client's end has
+ * become one on return; the server's does as soon as it sees is_tunnel. */
+void
+stream_upgrade(struct stream *s, struct http_msg *m);
+
+#endif
