@@ -94,6 +94,8 @@ struct conf_listener {
     uint64_t body_bytes;              /* 0: none */
     uint32_t requests_per_connection; /* 0: any number */
     uint32_t max_age_ms;
+    bool http2;
+    uint32_t http2_streams; /* at one time on a connection */
     struct conf_listener_timeouts timeouts;
     struct conf_router *router; /* http: the routes that apply here, ordered; conf/router.h */
 };

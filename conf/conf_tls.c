@@ -76,15 +76,23 @@ problem_node(struct node *tls, const struct tls_problem *problem)
 }
 
 /* What an http listener cannot speak must not be offered. */
+static bool
+can_speak(const struct conf_listener *listener, const char *protocol)
+{
+    return strcmp(protocol, "http/1.1") == 0 || (listener->http2 && strcmp(protocol, "h2") == 0);
+}
+
 static void
 check_alpn(struct conf_build *build, const struct conf_listener *listener, struct node *tls)
 {
     struct node *alpn = node_get(tls, "alpn");
     for (struct node *child = alpn ? alpn->first : NULL; child; child = child->next) {
         if (listener->mode == CONF_HTTP && child->kind == NODE_STRING && !child->is_bad &&
-            strcmp(child->text, "http/1.1") != 0) {
+            !can_speak(listener, child->text)) {
             char got[128];
-            report_value(build->report, child, "expected \"http/1.1\" in http mode, got %s",
+            report_value(build->report, child, "expected %s in http mode, got %s",
+                         listener->http2 ? "\"h2\" or \"http/1.1\""
+                                         : "\"http/1.1\" (http2 is false)",
                          report_got(child, got, sizeof(got)));
         }
     }

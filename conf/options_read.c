@@ -302,16 +302,30 @@ is_text(const struct node *object, const char *key, const char *text)
     return have && strcmp(have, text) == 0;
 }
 
-/* In tcp mode no protocol is offered unless the file says so. */
+static bool
+is_false(struct node *object, const char *key)
+{
+    const struct node *value = node_get(object, key);
+    return value && value->kind == NODE_BOOL && !value->yes;
+}
+
+/* What is offered unless the file says so: in tcp mode nothing, without http2 only HTTP/1.1. */
 static void
 complete_listener(struct option_reader *reader, struct node *object)
 {
     struct node *tls = node_get(object, "tls");
-    if (tls && tls->kind == NODE_OBJECT && !node_get(tls, "alpn") &&
-        is_text(object, "mode", "tcp")) {
-        struct node *alpn = node_new(reader->arena, NODE_LIST, "alpn");
-        node_stand_at(alpn, tls);
-        node_append(tls, alpn);
+    bool is_tcp = is_text(object, "mode", "tcp");
+    if (!tls || tls->kind != NODE_OBJECT || node_get(tls, "alpn") ||
+        (!is_tcp && !is_false(object, "http2"))) {
+        return;
+    }
+    struct node *alpn = node_new(reader->arena, NODE_LIST, "alpn");
+    node_stand_at(alpn, tls);
+    node_append(tls, alpn);
+    if (!is_tcp) {
+        struct node *only = node_new_text(reader->arena, NULL, "http/1.1");
+        node_stand_at(only, tls);
+        node_append(alpn, only);
     }
 }
 

@@ -433,7 +433,7 @@ START_TEST(errors_of_the_long_form_have_places)
         "  { \"name\": \"a\", \"address\": [\":80\", \":80\"], \"mode\": \"tcp\" },\n"
         "  { \"name\": \"a\", \"address\": \"127.0.0.1:81\", \"upstream\": \"nix\",\n"
         "    \"tls\": { \"certificates\": [ { \"cert\": \"x\", \"key\": \"/y\" } ],\n"
-        "      \"client_auth\": \"require\", \"alpn\": [\"h2\"] } } ],\n"
+        "      \"client_auth\": \"require\", \"alpn\": [\"h3\"] } } ],\n"
         "  \"host\": \"x\",\n"
         "  \"routes\": [ { \"path\": \"/a\", \"path_exact\": \"/b\", \"upstream\": \"v\",\n"
         "    \"listeners\": [\"a\", \"b\"], \"redirect\": {} } ],\n"
@@ -445,7 +445,8 @@ START_TEST(errors_of_the_long_form_have_places)
         "4:12: listeners[1].tls.client_ca: missing; client_auth needs it",
         "4:42: listeners[1].tls.certificates[0].cert: cannot read /etc/akashd/x: No such file",
         "4:54: listeners[1].tls.certificates[0].key: cannot read /y: No such file",
-        "5:42: listeners[1].tls.alpn[0]: expected \"http/1.1\" in http mode, got \"h2\"",
+        "5:42: listeners[1].tls.alpn[0]: expected \"h2\" or \"http/1.1\" in http mode, "
+        "got \"h3\"",
         "6:3: host: a key of the short form cannot stand beside \"listeners\"",
         "7:31: routes[0].path_exact: excluded by \"path\"",
         "7:63: routes[0].upstream: there is no upstream v",

@@ -66,8 +66,9 @@ START_TEST(certificate_and_key_of_the_short_form_make_a_server)
     ck_assert_ptr_nonnull(tls->server);
     ck_assert_uint_eq(tls->ncerts, 1);
     ck_assert_uint_eq(tls->min_version, 0x0303);
-    ck_assert_str_eq(tls->alpn[0], "http/1.1");
-    ck_assert_ptr_null(tls->alpn[1]);
+    ck_assert_str_eq(tls->alpn[0], "h2");
+    ck_assert_str_eq(tls->alpn[1], "http/1.1");
+    ck_assert_ptr_null(tls->alpn[2]);
     ck_assert_int_eq(tls->client_auth, CONF_AUTH_OFF);
     fixture_free(conf);
 }
@@ -81,6 +82,18 @@ START_TEST(tcp_listener_offers_only_what_is_asked)
     conf =
         fixture_load_from(with("\"mode\":\"tcp\",\"tls\":{" PAIR ",\"alpn\":[\"imap\"]}"), &source);
     ck_assert_str_eq(conf->listeners[0].tls->alpn[0], "imap");
+    fixture_free(conf);
+}
+END_TEST
+
+START_TEST(without_http2_only_http1_is_offered)
+{
+    struct conf *conf =
+        fixture_load_from(with("\"http2\":false,\"tls\":{" PAIR "}"), &source);
+    ck_assert_msg(conf != NULL, "%s", fixture_errors()->errors[0]);
+    ck_assert(!conf->listeners[0].http2);
+    ck_assert_str_eq(conf->listeners[0].tls->alpn[0], "http/1.1");
+    ck_assert_ptr_null(conf->listeners[0].tls->alpn[1]);
     fixture_free(conf);
 }
 END_TEST
@@ -99,7 +112,9 @@ START_TEST(problems_are_told_where_their_key_stands)
          ":2:96: tls.client_ca: "},
         {"\"tls\":{" PAIR ",\"client_auth\":\"optional\"}",
          ":2:7: tls.client_ca: missing; client_auth needs it"},
-        {"\"tls\":{" PAIR ",\"alpn\":[\"http/1.1\",\"h2\"]}", ":2:79: tls.alpn[1]: expected "},
+        {"\"tls\":{" PAIR ",\"alpn\":[\"http/1.1\",\"h3\"]}", ":2:79: tls.alpn[1]: expected "},
+        {"\"http2\":false,\"tls\":{" PAIR ",\"alpn\":[\"h2\"]}",
+         ":2:83: tls.alpn[0]: expected \"http/1.1\" (http2 is false)"},
         {"\"tls\":{" PAIR "},\"tls_cert_file\":\"one.crt\"", ":2:61: tls_cert_file: excluded"},
         {"\"tls\":{}", ":2:7: tls.certificates: missing"},
     };
@@ -110,7 +125,7 @@ START_TEST(problems_are_told_where_their_key_stands)
     fixture_free(NULL);
 }
 END_TEST
-#define PROBLEMS 11
+#define PROBLEMS 12
 
 static struct conf *
 through_bundle(const char *text, bool with_keys, uint64_t *hash)
@@ -193,6 +208,7 @@ conf_tls_suite(void)
     tcase_add_checked_fixture(tc, begin, peer_free_kept);
     tcase_add_test(tc, certificate_and_key_of_the_short_form_make_a_server);
     tcase_add_test(tc, tcp_listener_offers_only_what_is_asked);
+    tcase_add_test(tc, without_http2_only_http1_is_offered);
     tcase_add_loop_test(tc, problems_are_told_where_their_key_stands, 0, PROBLEMS);
     tcase_add_test(tc, worker_builds_tls_from_the_bundle);
     tcase_add_test(tc, monitor_has_the_same_conf_without_keys);
