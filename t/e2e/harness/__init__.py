@@ -4,6 +4,7 @@
 from .akashd import Akashd, http_config, tcp_config
 from .backend import Gate, ScriptedBackend
 from .client import Client
+from .backs import BACKS
 from .fronts import FRONTS, Authority, server_context
 from .load import Load
 from .peers import Nginx, curl
@@ -11,7 +12,7 @@ from .traffic import CounterWatch, Echo, Farm, Streams
 from .wire import PATIENCE, Malformed, Reset, Silence, free_port, until
 
 __all__ = [
-    "Akashd", "Authority", "Client", "CounterWatch", "Echo", "FRONTS", "Farm", "Gate", "Load", "Malformed", "Nginx",
+    "Akashd", "Authority", "BACKS", "Client", "CounterWatch", "Echo", "FRONTS", "Farm", "Gate", "Load", "Malformed", "Nginx",
     "PATIENCE", "Reset", "ScriptedBackend", "Silence", "Streams", "curl", "free_port", "http_config",
     "server_context", "tcp_config", "until",
 ]

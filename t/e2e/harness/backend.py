@@ -22,6 +22,7 @@ class Request:
     def __init__(self, method, target, version, fields, connection):
         self.method, self.target, self.version, self.fields = method, target, version, fields
         self.connection = connection
+        self.gone = connection.quiet_end  # set when akashd has given the exchange up
         self.framing = framing(fields, version)
         self.body = b""
         self.trailers = Fields()
@@ -146,6 +147,9 @@ class Connection:
         self.open = False
         self.wire.reset()
 
+    def half_close(self):
+        self.wire.half_close()
+
     def read_request(self):
         line = self.wire.line()
         m = REQUEST_LINE.match(line)
@@ -204,6 +208,8 @@ class ScriptedBackend:
     failed are in tls_errors, as texts.
     """
 
+    connection_type = Connection
+
     def __init__(self, answer=None, host="127.0.0.1", port=0, unix=None, wrap=None, on_connect=None, tls=None):
         self.default = answer or fixed(b"ok")
         self.script = []
@@ -242,7 +248,7 @@ class ScriptedBackend:
             except OSError:
                 return
             with self.changed:
-                connection = Connection(self, sock, len(self.connections))
+                connection = self.connection_type(self, sock, len(self.connections))
                 self.connections.append(connection)
                 self.changed.notify_all()
             threading.Thread(target=self.start, args=(connection,), daemon=True).start()
@@ -293,7 +299,7 @@ class ScriptedBackend:
         open_ones = [c for c in self.connections if c.open]
         for connection in open_ones:
             try:
-                connection.wire.half_close()
+                connection.half_close()
             except OSError:
                 pass
         for connection in open_ones:

@@ -21,6 +21,8 @@ class Response:
     framing: object = "none"
     complete: bool = True
     end: str = None
+    is_last: bool = False  # HTTP/2: GOAWAY had come
+    stream: object = None
 
     @property
     def text(self):
@@ -29,6 +31,8 @@ class Response:
     @property
     def closes(self):
         """Whether the answer says that no other will follow on this connection."""
+        if self.version == "2":
+            return self.is_last
         if self.version == "1.0":
             return "keep-alive" not in self.fields.tokens("Connection")
         return "close" in self.fields.tokens("Connection")
@@ -50,24 +54,30 @@ def chunk(piece):
     return b"%x\r\n%s\r\n" % (len(piece), piece)
 
 
+def connect(port, host="127.0.0.1", rcvbuf=None, sndbuf=None, source=None):
+    """A connected socket; port None: host is the path of a Unix socket."""
+    family = socket.AF_UNIX if port is None else (
+        socket.AF_INET6 if ":" in host else socket.AF_INET)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.settimeout(PATIENCE)
+    if rcvbuf:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+    if sndbuf:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
+    if source:
+        sock.bind((source, 0))
+    sock.connect(host if port is None else (host, port))
+    if port is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
 class Client(Wire):
     """One connection to akashd."""
 
     def __init__(self, port, host="127.0.0.1", wrap=None, rcvbuf=None, sndbuf=None, record=True,
                  source=None):
-        family = socket.AF_UNIX if port is None else (
-            socket.AF_INET6 if ":" in host else socket.AF_INET)
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.settimeout(PATIENCE)
-        if rcvbuf:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-        if sndbuf:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
-        if source:
-            sock.bind((source, 0))
-        sock.connect(host if port is None else (host, port))
-        if port is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = connect(port, host, rcvbuf, sndbuf, source)
         super().__init__(wrap(sock) if wrap else sock, record)
         self.asked = []  # methods whose answers are awaited, oldest first
 
@@ -106,6 +116,17 @@ class Client(Wire):
             raise Malformed(f"status line {line!r}")
         return Response(status=int(m.group(2)), version="1." + m.group(1).decode(),
                         reason=m.group(3).decode("latin-1"), fields=self.fields())
+
+    def interim(self):
+        """The next 1xx answer, alone."""
+        head = self.head()
+        assert head.status < 200, head
+        return head
+
+    def body_part(self, head, size):
+        """So many bytes of the body of head, as they come; not of a chunked one."""
+        head.framing -= size
+        return self.take(size)
 
     def response_head(self, method=None):
         """Head of the next final answer, the 1xx before it in .interim. The body is not read yet."""

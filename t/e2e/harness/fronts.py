@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .client import Client
+from .h2client import H2Client
+from .h2frames import FramePeer
 
 
 class Authority:
@@ -97,6 +99,7 @@ class Front:
     """HTTP/1.1 over TCP."""
 
     name, scheme = "http", "http"
+    version = 1  # of HTTP: what is told by lines and on one connection after another is a matter of 1
 
     def listener(self):
         return {}
@@ -109,6 +112,7 @@ class TlsFront(Front):
     """HTTP/1.1 over TLS 1.3."""
 
     name, scheme = "https", "https"
+    protocol = "http/1.1"
     authority = None
 
     def listener(self):
@@ -118,11 +122,41 @@ class TlsFront(Front):
         cert, key = TlsFront.pair
         return {"tls": {"certificates": [{"cert": cert, "key": key}]}}
 
-    def connect(self, port, **kw):
+    def wrap(self, sock):
         context = TlsFront.authority.client_context()
-        context.set_alpn_protocols(["http/1.1"])
-        return Client(port, wrap=lambda s: context.wrap_socket(
-            s, server_hostname="localhost", suppress_ragged_eofs=False), **kw)
+        context.set_alpn_protocols([self.protocol])
+        wrapped = context.wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False)
+        assert wrapped.selected_alpn_protocol() == self.protocol
+        return wrapped
+
+    def connect(self, port, **kw):
+        return Client(port, wrap=self.wrap, **kw)
+
+
+class H2cFront(Front):
+    """HTTP/2 over TCP, which the client knows beforehand."""
+
+    name, version = "h2c", 2
+
+    def connect(self, port, **kw):
+        return H2Client(port, **kw)
+
+    def frames(self, port, **kw):
+        """A client that sends single frames."""
+        return FramePeer(port, **kw)
+
+
+class H2Front(TlsFront):
+    """HTTP/2 over TLS 1.3, by ALPN."""
+
+    name, version, protocol = "h2", 2, "h2"
+
+    def connect(self, port, **kw):
+        return H2Client(port, wrap=self.wrap, scheme="https", **kw)
+
+    def frames(self, port, **kw):
+        return FramePeer(port, wrap=self.wrap, **kw)
 
 
 FRONTS = [Front(), TlsFront()]
+FRONTS_OF_2 = [H2cFront(), H2Front()]
