@@ -90,9 +90,9 @@ check_alpn(struct conf_build *build, const struct conf_listener *listener, struc
         if (listener->mode == CONF_HTTP && child->kind == NODE_STRING && !child->is_bad &&
             !can_speak(listener, child->text)) {
             char got[128];
-            report_value(build->report, child, "expected %s in http mode, got %s",
-                         listener->http2 ? "\"h2\" or \"http/1.1\""
-                                         : "\"http/1.1\" (http2 is false)",
+            report_value(build->report, child, "expected %s, got %s",
+                         listener->http2 ? "\"h2\" or \"http/1.1\" in http mode"
+                                         : "\"http/1.1\" where http2 is false",
                          report_got(child, got, sizeof(got)));
         }
     }

@@ -196,6 +196,15 @@ put_client(struct line *l, const struct stream *s)
     put(l, "%.*s", (int)n, text);
 }
 
+static const char *
+protocol_of(const struct stream *s)
+{
+    if (s->is_tcp) {
+        return "tcp";
+    }
+    return s->is_http2 ? "HTTP/2.0" : http_of(s)->req.minor ? "HTTP/1.1" : "HTTP/1.0";
+}
+
 static void
 put_combined(struct line *l, const struct stream *s)
 {
@@ -207,7 +216,7 @@ put_combined(struct line *l, const struct stream *s)
         put_escaped(l, http_of(s)->req.method_text, "-");
         put(l, " ");
         put_escaped(l, http_of(s)->req.target, "-");
-        put(l, " HTTP/1.%u", http_of(s)->req.minor);
+        put(l, " %s", protocol_of(s));
     } else {
         put(l, "-");
     }
@@ -239,8 +248,7 @@ put_json(struct line *l, const struct stream *s)
     put_json_text(l, "method", http_of(s)->req.method_text);
     put_json_text(l, "host", http_of(s)->req.authority);
     put_json_text(l, "path", http_of(s)->req.target);
-    put(l, ",\"protocol\":\"%s\",\"status\":%u,\"reason\":\"%s\"",
-        s->is_tcp ? "tcp" : (http_of(s)->req.minor ? "HTTP/1.1" : "HTTP/1.0"), s->status,
+    put(l, ",\"protocol\":\"%s\",\"status\":%u,\"reason\":\"%s\"", protocol_of(s), s->status,
         s->reason == REASON_none ? "" : reason_table[s->reason].token);
     put_json_text(l, "upstream", s->upstream_name);
     put_json_text(l, "backend", s->backend_name);

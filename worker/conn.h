@@ -40,7 +40,7 @@ conn_event_fn(struct conn *c, unsigned what);
 enum conn_side { CONN_CLIENT, CONN_BACKEND };
 /* Which free list its memory belongs to. */
 enum conn_kind {
-    CONN_HTTP1_CLIENT,
+    CONN_HTTP_CLIENT,
     CONN_HTTP1_UPSTREAM,
     CONN_TCP_CLIENT,
     CONN_TCP_UPSTREAM,
@@ -72,6 +72,7 @@ struct conn {
     bool is_connecting;
     bool is_runnable;       /* in worker.runnable */
     bool is_shut;           /* we have finished writing (FIN sent) */
+    bool is_http2;          /* a client that speaks HTTP/2 */
     bool is_refused;        /* a client over the limit: not counted as a connection */
     bool is_splice_blocked; /* a pipe holds bytes that the socket did not take */
 };

@@ -14,6 +14,7 @@
 
 #include "worker/forward.h"
 #include "worker/http1_client_private.h"
+#include "worker/http2_client.h"
 #include "worker/reply.h"
 
 #define LINGER_MS 2000
@@ -21,7 +22,8 @@
 size_t
 http1_client_size(void)
 {
-    return sizeof(struct http1_client);
+    size_t http2 = http2_client_size(); /* what it may turn into */
+    return sizeof(struct http1_client) > http2 ? sizeof(struct http1_client) : http2;
 }
 
 void
@@ -94,6 +96,15 @@ on_read_due(struct http1_client *hc)
         stream_fail(hc->stream, REASON_body_timeout);
         break;
     case CLIENT_WAIT: break;
+    case CLIENT_IDLE:
+        if (hc->may_be_http2 && hc->conn.in) {
+            hc->may_be_http2 = false; /* it will not be known: a head that is too slow */
+            http1_client_read(hc);
+            on_read_due(hc);
+            break;
+        }
+        http1_client_close(hc);
+        break;
     default: http1_client_close(hc);
     }
 }
@@ -167,7 +178,11 @@ http1_client_begin(struct conn *c, struct listener *l)
                       header ? hc->born_ms + header : 0); /* until the first byte: silent close */
     /* A client that comes with its request and leaves with the answer is never watched. */
     c->is_readable = true;
+    hc->may_be_http2 = l->conf->http2 && !c->io.tls;
     http1_client_read(hc);
+    if (c->is_http2) {
+        return;
+    }
     if (hc->state == CLIENT_WAIT) {
         conn_watch_later(c);
     } else {

@@ -35,6 +35,7 @@ struct http1_client {
     bool is_chunked;     /* the answer's body is sent in chunks */
     bool is_until_close; /* the answer's body ends with the connection */
     bool has_head;       /* an answer has begun */
+    bool may_be_http2;   /* what has come is the beginning of HTTP/2's preface */
 };
 
 extern const struct end_ops http1_client_ops;
@@ -53,7 +54,8 @@ http1_client_linger(struct http1_client *hc);
 void
 http1_client_become_idle(struct http1_client *hc);
 
-/* Read and use what can be used now. */
+/* Read and use what can be used now. The client may turn out to speak HTTP/2: conn.is_http2 is set
+ * then, and hc is no more. */
 void
 http1_client_read(struct http1_client *hc);
 /* Is it time to read from the socket? */

@@ -6,6 +6,8 @@
 
 #include "shared/http1.h"
 #include "worker/http1_client_private.h"
+#include "worker/http2_client.h"
+#include "worker/http2_session.h"
 #include "worker/splice.h"
 
 #define LINGER_BYTES 65536
@@ -174,11 +176,34 @@ take_body(struct http1_client *hc, struct slice bytes)
     return used;
 }
 
+/* A client that knows of HTTP/2 here begins with its preface (RFC 9113 3.3); the first byte that
+ * differs says that it does not. false: more must come. */
+static bool
+has_told_apart(struct http1_client *hc, struct slice bytes)
+{
+    struct slice preface = SLICE(HTTP2_PREFACE);
+    size_t n = bytes.len < preface.len ? bytes.len : preface.len;
+    hc->may_be_http2 = memcmp(bytes.ptr, preface.ptr, n) == 0;
+    if (hc->may_be_http2 && n == preface.len) {
+        http2_client_begin(&hc->conn, hc->listener, bytes);
+        return true;
+    }
+    return !hc->may_be_http2;
+}
+
 /* Use bytes as the state demands. Returns what was used, less than all when the rest must wait. */
 static size_t
 take(struct http1_client *hc, struct slice bytes)
 {
     size_t used = 0;
+    if (hc->may_be_http2 && bytes.len > 0) {
+        if (!has_told_apart(hc, bytes)) {
+            return 0;
+        }
+        if (hc->conn.is_http2) {
+            return bytes.len;
+        }
+    }
     while (used < bytes.len && hc->conn.is_open) {
         struct slice rest = slice_of(bytes.ptr + used, bytes.len - used);
         size_t n = 0;
@@ -349,7 +374,8 @@ http1_client_read(struct http1_client *hc)
     if (c->in) {
         take_kept(hc);
     }
-    for (int i = 0; c->is_open && c->is_readable && http1_client_wants_bytes(hc); i++) {
+    for (int i = 0; c->is_open && !c->is_http2 && c->is_readable && http1_client_wants_bytes(hc);
+         i++) {
         if (i == READ_BUDGET) {
             conn_run_later(c);
             break;
@@ -357,20 +383,21 @@ http1_client_read(struct http1_client *hc)
         if (splice_body(hc)) {
             break;
         }
-        if (!read_once(hc)) {
+        if (!read_once(hc) || c->is_http2) {
             break;
         }
         if (hc->state == CLIENT_LINGER && hc->discarded > LINGER_BYTES) {
             http1_client_close(hc);
         }
     }
-    if (c->is_open && hc->state == CLIENT_IDLE && hc->requests > 0 && list_is_empty(&c->link)) {
+    if (!c->is_open || c->is_http2) {
+        return;
+    }
+    if (hc->state == CLIENT_IDLE && hc->requests > 0 && list_is_empty(&c->link)) {
         list_add_tail(&worker.idle_clients, &c->link); /* there was no next request after all */
     }
-    if (c->is_open) {
-        http1_client_update_deadline(hc);
-        if (hc->state == CLIENT_BODY && http1_client_wants_bytes(hc)) {
-            conn_verify_later(c);
-        }
+    http1_client_update_deadline(hc);
+    if (hc->state == CLIENT_BODY && http1_client_wants_bytes(hc)) {
+        conn_verify_later(c);
     }
 }

@@ -35,7 +35,8 @@ earlier(uint64_t a, uint64_t b)
 static void
 update_deadline(struct http2_client *hc)
 {
-    conn_set_read_due(&hc->conn, earlier(hc->head_due_ms, earlier(hc->idle_due_ms, hc->last_due_ms)));
+    conn_set_read_due(&hc->conn,
+                      earlier(hc->head_due_ms, earlier(hc->idle_due_ms, hc->last_due_ms)));
 }
 
 static uint64_t

@@ -230,14 +230,20 @@ refuse_rests(struct http2_session *ses)
     http2_pump(ses);
 }
 
-static void
-flush(struct http2_session *ses)
+void
+http2_session_write(struct http2_session *ses)
 {
     http2_pump(ses);
     if (!list_is_empty(&ses->early) && ses->ng && !conn_is_blocked(ses->conn)) {
         refuse_rests(ses);
     }
     write_room(ses);
+}
+
+static void
+flush(struct http2_session *ses)
+{
+    http2_session_write(ses);
     http2_room_release(ses);
     list_del(&ses->dirty);
     if (ses->ng && !conn_is_blocked(ses->conn) && is_finished(ses)) {

@@ -375,6 +375,23 @@ http2_session_end(struct http2_session *ses, uint32_t code, enum reason why)
     http2_session_mark(ses);
 }
 
+nghttp2_nv *
+http2_session_fields(struct http2_session *ses, size_t n)
+{
+    static nghttp2_nv *fields;
+    static size_t room;
+    if (n > room) {
+        nghttp2_nv *more = realloc(fields, n * sizeof(*fields));
+        if (!more) {
+            http2_session_break(ses);
+            return NULL;
+        }
+        fields = more;
+        room = n;
+    }
+    return fields;
+}
+
 /* ---- going away ---- */
 
 void

@@ -143,6 +143,9 @@ http2_session_feed(struct http2_session *ses, struct slice bytes);
 /* Something has been submitted to nghttp2: write it at the end of the turn. */
 void
 http2_session_mark(struct http2_session *ses);
+/* Write now what can be written. Not from within nghttp2. */
+void
+http2_session_write(struct http2_session *ses);
 /* Write what the sessions have gathered in this turn, free what is over; once at its end. */
 void
 http2_session_flush_all(void);
@@ -163,6 +166,10 @@ http2_session_fail_all(struct http2_session *ses, enum reason why);
 /* Let go of nghttp2 and of all streams; before conn_close(). Allowed more than once. */
 void
 http2_session_fini(struct http2_session *ses);
+
+/* Room for n fields, until the next call. NULL: no memory, the connection is broken. */
+nghttp2_nv *
+http2_session_fields(struct http2_session *ses, size_t n);
 
 /* A new stream to a backend, for s: head is its request. NULL: memory, or no ids are left. */
 struct http2_stream *

@@ -13,6 +13,7 @@
 #include "shared/tls.h"
 #include "worker/conn.h"
 #include "worker/http1_client.h"
+#include "worker/http2_client.h"
 #include "worker/tcp.h"
 #include "worker/worker.h"
 
@@ -195,13 +196,23 @@ listener_release_client(struct listener *l, struct conn *c)
     }
 }
 
-/* The first protocol of a connection whose transport is ready. */
+static bool
+has_agreed_on_http2(const struct conn *c, const struct listener *l)
+{
+    return l->conf->http2 && c->io.ops == &transport_tls_ops &&
+           slice_eq(transport_tls_alpn(&c->io), SLICE("h2"));
+}
+
+/* The first protocol of a connection whose transport is ready. In cleartext http1_client.c meets
+ * the preface of HTTP/2. */
 static void
 begin_protocol(struct conn *c, struct listener *l)
 {
     if (l->conf->mode == CONF_TCP) {
         conn_watch(c);
         tcp_client_begin(c, l);
+    } else if (has_agreed_on_http2(c, l)) {
+        http2_client_begin(c, l, slice_of(NULL, 0));
     } else {
         http1_client_begin(c, l);
     }
@@ -274,7 +285,12 @@ close_longest_idle(void)
     if (list_is_empty(&worker.idle_clients)) {
         return false;
     }
-    http1_client_close_idle(list_first(&worker.idle_clients, struct conn, link));
+    struct conn *c = list_first(&worker.idle_clients, struct conn, link);
+    if (c->is_http2) {
+        http2_client_close_idle(c);
+    } else {
+        http1_client_close_idle(c);
+    }
     return true;
 }
 
@@ -314,7 +330,7 @@ static struct conn *
 open_client(struct listener *l, int fd, const struct sockaddr *sa, socklen_t len)
 {
     bool is_tcp = l->conf->mode == CONF_TCP;
-    struct conn *c = conn_alloc(is_tcp ? CONN_TCP_CLIENT : CONN_HTTP1_CLIENT,
+    struct conn *c = conn_alloc(is_tcp ? CONN_TCP_CLIENT : CONN_HTTP_CLIENT,
                                 is_tcp ? tcp_client_size() : http1_client_size());
     if (!c || set_transport(c, l, fd) != 0) {
         free(c);
@@ -498,7 +514,12 @@ drain_clients(struct listener *l)
 {
     list_for_each_safe (it, &l->clients) {
         struct conn *c = container_of(it, struct conn, owned);
-        if (c->kind == CONN_HTTP1_CLIENT && c->on_event != on_handshake_event) {
+        if (c->kind != CONN_HTTP_CLIENT || c->on_event == on_handshake_event) {
+            continue;
+        }
+        if (c->is_http2) {
+            http2_client_drain(c);
+        } else {
             http1_client_drain(c);
         }
     }

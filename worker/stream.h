@@ -119,6 +119,7 @@ struct stream {
     bool has_head;                    /* an answer's head has been given to the client */
     bool is_tcp;                      /* from the first byte */
     bool is_tunnel;    /* raw bytes both ways: tcp, or an HTTP exchange after a 101 */
+    bool is_http2;     /* the client speaks HTTP/2 */
     bool wants_fresh;  /* take no idle connection: one has just failed us */
     bool is_on_reused; /* the server connection came from the idle list */
     uint64_t cut_ms;   /* a tunnel whose listener or backend has left the configuration: its end; 0:

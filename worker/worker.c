@@ -404,6 +404,7 @@ worker_main(const struct child_args *args)
         channel_flush(&worker.channel);
     }
     cut_streams();
+    http2_session_flush_all();
     fini();
     return 0;
 }

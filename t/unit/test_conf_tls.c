@@ -88,8 +88,7 @@ END_TEST
 
 START_TEST(without_http2_only_http1_is_offered)
 {
-    struct conf *conf =
-        fixture_load_from(with("\"http2\":false,\"tls\":{" PAIR "}"), &source);
+    struct conf *conf = fixture_load_from(with("\"http2\":false,\"tls\":{" PAIR "}"), &source);
     ck_assert_msg(conf != NULL, "%s", fixture_errors()->errors[0]);
     ck_assert(!conf->listeners[0].http2);
     ck_assert_str_eq(conf->listeners[0].tls->alpn[0], "http/1.1");
@@ -114,7 +113,7 @@ START_TEST(problems_are_told_where_their_key_stands)
          ":2:7: tls.client_ca: missing; client_auth needs it"},
         {"\"tls\":{" PAIR ",\"alpn\":[\"http/1.1\",\"h3\"]}", ":2:79: tls.alpn[1]: expected "},
         {"\"http2\":false,\"tls\":{" PAIR ",\"alpn\":[\"h2\"]}",
-         ":2:83: tls.alpn[0]: expected \"http/1.1\" (http2 is false)"},
+         ":2:82: tls.alpn[0]: expected \"http/1.1\" where http2 is false"},
         {"\"tls\":{" PAIR "},\"tls_cert_file\":\"one.crt\"", ":2:61: tls_cert_file: excluded"},
         {"\"tls\":{}", ":2:7: tls.certificates: missing"},
     };
