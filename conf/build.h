@@ -37,6 +37,16 @@ conf_check_listeners(struct conf_build *build);
 /* conf_tls.c */
 void
 conf_check_tls(struct conf_build *build, struct conf_listener *listener, struct node *node);
+/* Read the file that a member of object names. Empty when there is none or it was reported.
+ * is_public: it holds no secret, and the monitor has it too. */
+struct slice
+conf_read_file(struct conf_build *build, struct node *object, const char *key, bool is_public);
+int
+conf_source_read_public(struct conf_source *src, const char *path, struct slice *out, char *why,
+                        size_t why_size);
+/* conf_upstream_tls.c. After the backends. */
+void
+conf_check_upstream_tls(struct conf_build *build, struct conf_upstream *up, struct node *node);
 /* conf_check.c: what stands at the top, and routes. */
 void
 conf_check_top(struct conf_build *build);
@@ -51,6 +61,11 @@ conf_check_limits(struct conf_build *build);
 void
 conf_read_networks(struct conf_build *build, const struct node *list, struct cidr **out,
                    unsigned *n);
+
+/* conf.c: a variable of the environment; NULL: not set. */
+const char *
+conf_env(struct conf_build *build, const char *name);
+
 /* The upstream that a member of object names, reported when there is none. NULL: none, or not
  * given. */
 struct conf_upstream *

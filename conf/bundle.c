@@ -35,6 +35,20 @@ record(struct bundle_recorder *rec, enum answer_kind kind, const char *question,
     return answer;
 }
 
+static void
+record_file(struct bundle_recorder *rec, enum answer_kind kind, const char *path,
+            struct slice bytes)
+{
+    for (const struct answer *answer = rec->first; answer; answer = answer->next) {
+        if (answer->kind == kind && strcmp(answer->question, path) == 0) {
+            return;
+        }
+    }
+    struct answer *answer = record(rec, kind, path, 0);
+    answer->is_there = true;
+    answer->bytes = bytes; /* lives as long as the source it came from */
+}
+
 static int
 recorder_read_file(struct conf_source *src, const char *path, struct slice *out, char *why,
                    size_t why_size)
@@ -42,9 +56,21 @@ recorder_read_file(struct conf_source *src, const char *path, struct slice *out,
     struct bundle_recorder *rec = (struct bundle_recorder *)src;
     int result = rec->from->read_file(rec->from, path, out, why, why_size);
     if (result == 0) {
-        struct answer *answer = record(rec, ANSWER_FILE, path, 0);
-        answer->is_there = true;
-        answer->bytes = *out; /* lives as long as the source it came from */
+        record_file(rec, ANSWER_FILE, path, *out);
+    }
+    return result;
+}
+
+static int
+recorder_read_public(struct conf_source *src, const char *path, struct slice *out, char *why,
+                     size_t why_size)
+{
+    struct bundle_recorder *rec = (struct bundle_recorder *)src;
+    int result = rec->from->read_public
+                     ? rec->from->read_public(rec->from, path, out, why, why_size)
+                     : rec->from->read_file(rec->from, path, out, why, why_size);
+    if (result == 0) {
+        record_file(rec, ANSWER_PUBLIC, path, *out);
     }
     return result;
 }
@@ -104,6 +130,7 @@ bundle_recorder_new(struct conf_source *from)
     rec->last = &rec->first;
     rec->source = (struct conf_source){
         .read_file = recorder_read_file,
+        .read_public = recorder_read_public,
         .resolve = recorder_resolve,
         .machine = recorder_machine,
         .env = recorder_env,

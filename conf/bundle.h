@@ -4,7 +4,8 @@
  *
  * The master records what its conf_source gave while a conf was built, adds the slots it chose, and
  * sends the memfd to its children, which build the same conf from it and never open a file.
- * The monitor's bundle has no files at all, so no private keys, and tls is not built there.
+ * The monitor's bundle has only files without secrets, so no private keys: the TLS of listeners is
+ * not built there, that of upstreams without certificates of our own.
  */
 #ifndef CONF_BUNDLE_H
 #define CONF_BUNDLE_H
@@ -20,7 +21,7 @@ bundle_recorder_source(struct bundle_recorder *rec);
 void
 bundle_recorder_free(struct bundle_recorder *rec);
 
-/* Make the sealed memfd: name and text of the file, recorded answers (files only with_keys),
+/* Make the sealed memfd: name and text of the file, recorded answers (secret files only with_keys),
  * the slots of conf, its gen and hash. Returns the descriptor or -1. */
 int
 bundle_seal(struct bundle_recorder *rec, const char *name, struct slice text,
@@ -47,7 +48,7 @@ struct slice
 bundle_text(const struct bundle *bundle);
 struct conf_source *
 bundle_source(struct bundle *bundle);
-/* The bytes of the i-th file; false after the last one. */
+/* The bytes of the i-th file, secret or not; false after the last one. */
 bool
 bundle_file(const struct bundle *bundle, unsigned i, struct slice *bytes);
 /* The i-th name that was resolved, NULL after the last one. */

@@ -18,9 +18,11 @@
 
 #define BUNDLE_MAGIC 0x31646e7562616b61ull /* "akabund1" */
 
-enum answer_kind { ANSWER_END, ANSWER_FILE, ANSWER_NAME, ANSWER_ENV };
+enum answer_kind { ANSWER_END, ANSWER_FILE, ANSWER_NAME, ANSWER_ENV, ANSWER_PUBLIC };
 
-/* One question that a source was asked, and what it said. */
+/* ANSWER_PUBLIC is a file without secrets: it goes into every bundle, ANSWER_FILE only with_keys.
+ *
+ * One question that a source was asked, and what it said. */
 struct answer {
     struct answer *next;
     enum answer_kind kind;

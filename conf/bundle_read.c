@@ -94,16 +94,30 @@ find_answer(const struct bundle *bundle, enum answer_kind kind, const char *ques
 }
 
 static int
-bundle_read_file(struct conf_source *src, const char *path, struct slice *out, char *why,
-                 size_t why_size)
+read_answer(struct conf_source *src, enum answer_kind kind, const char *path, struct slice *out,
+            char *why, size_t why_size)
 {
-    const struct answer *answer = find_answer((struct bundle *)src, ANSWER_FILE, path, 0);
+    const struct answer *answer = find_answer((struct bundle *)src, kind, path, 0);
     if (!answer) {
         snprintf(why, why_size, "not in the bundle");
         return -1;
     }
     *out = answer->bytes;
     return 0;
+}
+
+static int
+bundle_read_file(struct conf_source *src, const char *path, struct slice *out, char *why,
+                 size_t why_size)
+{
+    return read_answer(src, ANSWER_FILE, path, out, why, why_size);
+}
+
+static int
+bundle_read_public(struct conf_source *src, const char *path, struct slice *out, char *why,
+                   size_t why_size)
+{
+    return read_answer(src, ANSWER_PUBLIC, path, out, why, why_size);
 }
 
 static int
@@ -165,7 +179,7 @@ take_answers(struct bundle *bundle, struct cursor *in)
         answer->number = (uint32_t)take_number(in);
         answer->is_there = take_number(in) != 0;
         answer->bytes = take_bytes(in);
-        if (kind > ANSWER_ENV || (kind == ANSWER_NAME && !is_address_list(answer->bytes))) {
+        if (kind > ANSWER_PUBLIC || (kind == ANSWER_NAME && !is_address_list(answer->bytes))) {
             in->is_broken = true;
             return;
         }
@@ -212,6 +226,7 @@ bundle_open(int fd)
     bundle->size = (size_t)st.st_size;
     bundle->source = (struct conf_source){
         .read_file = bundle_read_file,
+        .read_public = bundle_read_public,
         .resolve = bundle_resolve,
         .machine = bundle_machine,
         .env = bundle_env,
@@ -260,7 +275,8 @@ bool
 bundle_file(const struct bundle *bundle, unsigned i, struct slice *bytes)
 {
     for (const struct answer *answer = bundle->answers; answer; answer = answer->next) {
-        if (answer->kind == ANSWER_FILE && i-- == 0) {
+        bool is_file = answer->kind == ANSWER_FILE || answer->kind == ANSWER_PUBLIC;
+        if (is_file && i-- == 0) {
             *bytes = answer->bytes;
             return true;
         }

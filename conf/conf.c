@@ -14,10 +14,10 @@
 
 /* ---- the environment ---- */
 
-static const char *
-ask_env(struct conf_source *src, const char *name)
+const char *
+conf_env(struct conf_build *build, const char *name)
 {
-    return src->env ? src->env(src, name) : getenv(name);
+    return build->src->env ? build->src->env(build->src, name) : getenv(name);
 }
 
 static bool
@@ -45,7 +45,7 @@ expand_one(struct conf_build *build, struct node *node, const char *at, FILE *ou
                      "expected a name and '}' after \"${\"; a literal one is written \"$${\"");
         return NULL;
     }
-    const char *value = ask_env(build->src, conf_arena_copy(build->arena, name));
+    const char *value = conf_env(build, conf_arena_copy(build->arena, name));
     if (!value) {
         report_value(build->report, node, "the environment has no %.*s", SLICE_ARG(name));
         return NULL;
@@ -216,6 +216,11 @@ conf_unref(struct conf *conf)
         struct conf_tls *tls = conf->listeners[i].tls;
         if (tls && tls->server) {
             tls_server_unref(tls->server);
+        }
+    }
+    for (unsigned i = 0; i < conf->nupstreams; i++) {
+        if (conf->upstreams[i].tls) {
+            tls_client_unref(conf->upstreams[i].tls->client);
         }
     }
     list_del(&conf->alive);

@@ -23,6 +23,7 @@
 #include "shared/rate.h"
 #include "shared/slice.h"
 #include "shared/tls.h"
+#include "shared/tls_client.h"
 
 enum conf_mode { CONF_HTTP, CONF_TCP };
 enum conf_algorithm { CONF_ROUND_ROBIN, CONF_W_ROUND_ROBIN, CONF_LEAST_CONN, CONF_IP_HASH };
@@ -100,6 +101,17 @@ struct conf_listener {
     struct conf_router *router; /* http: the routes that apply here, ordered; conf/router.h */
 };
 
+/* TLS towards the backends of an upstream. */
+struct conf_upstream_tls {
+    bool verify;
+    struct conf_file ca;        /* path NULL: the system's */
+    const char *server_name;    /* NULL: the host of each backend's address */
+    struct conf_file cert, key; /* to show; path NULL: none */
+    unsigned min_version;       /* 0x0303 or 0x0304 */
+    struct tls_client *client;  /* shared/tls_client.h; a reference. The monitor's has no
+                                   certificate to show */
+};
+
 struct conf_backend {
     const char *id;      /* as in labels: its address, or the id given; "name:port@address" for one
                             address of a name */
@@ -113,6 +125,7 @@ struct conf_backend {
     struct conf_upstream *upstream;
     unsigned index;         /* in its upstream */
     struct addr check_addr; /* where the health check goes */
+    const char *tls_name;   /* that its certificate must have; NULL: none, or no TLS */
 };
 
 /* A set of backends that share requests with one cursor: the whole upstream, or those that list a
@@ -144,6 +157,7 @@ struct conf_health {
 struct conf_upstream {
     const char *name;
     unsigned slot;
+    struct conf_upstream_tls *tls; /* NULL: cleartext */
     enum conf_algorithm algorithm;
     struct conf_backend *backends;
     unsigned nbackends;
@@ -226,6 +240,9 @@ struct conf_source {
      */
     int (*read_file)(struct conf_source *src, const char *path, struct slice *out, char *why,
                      size_t why_size);
+    /* The same for a file without secrets, which the monitor has too. NULL: read_file. */
+    int (*read_public)(struct conf_source *src, const char *path, struct slice *out, char *why,
+                       size_t why_size);
     /* The addresses of a name. Returns how many (at most max), 0 when it does not resolve. */
     int (*resolve)(struct conf_source *src, const char *name, uint16_t port, struct addr *out,
                    int max);
@@ -233,7 +250,8 @@ struct conf_source {
     /* A variable of the environment; NULL: not set. */
     const char *(*env)(struct conf_source *src, const char *name);
     bool (*has_account)(struct conf_source *src, const char *name, bool is_group);
-    bool without_keys; /* no file can be read: conf_tls.server stays NULL (the monitor) */
+    bool without_keys; /* no secret file can be read: conf_tls.server stays NULL (the monitor), and
+                          without read_public conf_upstream_tls.client as well */
 };
 
 /* The machine as this process sees it; what a NULL machine means. */

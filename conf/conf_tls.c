@@ -4,18 +4,27 @@
  */
 #include "conf/build.h"
 
-/* Read the file that a member of object names. Empty when there is none or it was reported. */
-static struct slice
-read_named_file(struct conf_build *build, struct node *object, const char *key)
+int
+conf_source_read_public(struct conf_source *src, const char *path, struct slice *out, char *why,
+                        size_t why_size)
+{
+    return src->read_public ? src->read_public(src, path, out, why, why_size)
+                            : src->read_file(src, path, out, why, why_size);
+}
+
+struct slice
+conf_read_file(struct conf_build *build, struct node *object, const char *key, bool is_public)
 {
     char why[200] = "";
     struct slice bytes = {"", 0};
     struct node *node = node_get(object, key);
     const char *path = node_text(object, key);
-    if (!path || build->src->without_keys) {
+    if (!path || (!is_public && build->src->without_keys)) {
         return bytes;
     }
-    if (build->src->read_file(build->src, path, &bytes, why, sizeof(why)) < 0) {
+    int result = is_public ? conf_source_read_public(build->src, path, &bytes, why, sizeof(why))
+                           : build->src->read_file(build->src, path, &bytes, why, sizeof(why));
+    if (result < 0) {
         report_value(build->report, node, "cannot read %s: %s", path, why);
         return (struct slice){"", 0};
     }
@@ -31,8 +40,8 @@ read_certificates(struct conf_build *build, const struct conf_tls *tls, struct n
     struct node *pair = list ? list->first : NULL;
     for (unsigned i = 0; i < tls->ncerts && pair; i++, pair = pair->next) {
         certs[i] = (struct tls_cert_input){
-            .cert_pem = read_named_file(build, pair, "cert"),
-            .key_pem = read_named_file(build, pair, "key"),
+            .cert_pem = conf_read_file(build, pair, "cert", false),
+            .key_pem = conf_read_file(build, pair, "key", false),
             .cert_path = tls->certs[i].cert.path,
             .key_path = tls->certs[i].key.path,
         };
@@ -131,7 +140,7 @@ conf_check_tls(struct conf_build *build, struct conf_listener *listener, struct 
     struct tls_cert_input *certs = conf_arena_array(build->arena, tls->ncerts, sizeof(*certs));
     check_alpn(build, listener, node);
     bool is_well = read_certificates(build, tls, node_get(node, "certificates"), certs);
-    struct slice client_ca = read_named_file(build, node, "client_ca");
+    struct slice client_ca = conf_read_file(build, node, "client_ca", false);
     const struct node *ca_node = node_get(node, "client_ca");
     if (tls->client_auth != CONF_AUTH_OFF && !ca_node) {
         report_missing(build->report, node, "client_ca", "missing; client_auth needs it");

@@ -342,6 +342,9 @@ check_upstream(struct conf_build *build, struct conf_upstream *up, struct node *
         parse_expect(build, &up->health, expect);
     }
     check_backends(build, up, node);
+    if (up->tls) {
+        conf_check_upstream_tls(build, up, node_get(node, "tls"));
+    }
     if (build->nbackends <= SHM_BACKENDS) {
         make_pools(build, up, node);
     }

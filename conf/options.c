@@ -248,6 +248,9 @@ const struct option option_table[] = {
     {OWN_UPSTREAM, "backends", TYPE_OBJECT, NULL, LIST_IN(conf_upstream, backends, nbackends),
      .flags = OPT_LIST | OPT_NONEMPTY | OPT_REQUIRED | OPT_SHORT, .object = OWN_BACKEND,
      .help = "Its members."},
+    {OWN_UPSTREAM, "tls", TYPE_OBJECT, NULL, IN(conf_upstream, tls), .flags = OPT_POINTER,
+     .object = OWN_UPSTREAM_TLS,
+     .help = "Given: the backends speak TLS, health checks included. Long form only."},
     {OWN_UPSTREAM, "health_check", TYPE_OBJECT, "{}", IN(conf_upstream, health),
      .flags = OPT_FALSE | OPT_SHORT, .object = OWN_HEALTH,
      .help = "How the monitor probes the backends. false: not at all. In the short form it excludes "
@@ -329,6 +332,27 @@ const struct option option_table[] = {
      .help = "Request head received to answer complete, tries included. Then 504, or it is cut."},
 
     /* ---- short form ---- */
+    {OWN_UPSTREAM_TLS, "verify", TYPE_BOOL, "true", IN(conf_upstream_tls, verify),
+     .help = "Check that a certificate is signed by a trusted authority and is for the backend's "
+             "name. false: any one will do, and nobody knows who is at the other end."},
+    {OWN_UPSTREAM_TLS, "ca", TYPE_FILE, NULL, 1, 4095, IN(conf_upstream_tls, ca.path),
+     .shown = "the system's",
+     .help = "PEM file of the authorities, or of the very certificates, that are trusted."},
+    {OWN_UPSTREAM_TLS, "server_name", TYPE_HOST, NULL, 1, 253, IN(conf_upstream_tls, server_name),
+     .shown = "the host of each backend's address",
+     .help = "Name that the certificates must have and that is sent to the backends; an IP address "
+             "must stand in them as such and is not sent. Backends on Unix sockets need it."},
+    {OWN_UPSTREAM_TLS, "cert", TYPE_FILE, NULL, 1, 4095, IN(conf_upstream_tls, cert.path),
+     .help = "PEM file of the certificate and chain to show to backends that ask for one. Health "
+             "checks have no key and show none: one of type tcp passes when the backend has proven "
+             "who it is and asks, one of type http needs a backend (or a port) that answers it "
+             "without."},
+    {OWN_UPSTREAM_TLS, "key", TYPE_FILE, NULL, 1, 4095, IN(conf_upstream_tls, key.path),
+     .help = "PEM file of its private key, not encrypted."},
+    {OWN_UPSTREAM_TLS, "min_version", TYPE_WORD, "\"1.2\"", 0x0303, 0,
+     IN(conf_upstream_tls, min_version), .words = "1.2|1.3",
+     .help = "The oldest version of TLS that is spoken."},
+
     {OWN_SHORT, "host", TYPE_HOST, "\"0.0.0.0\"", 1, 253,
      .help = "Address of the listener named default."},
     {OWN_SHORT, "listen", TYPE_PORT, "\"1902\"", 1, 65535, .help = "Its port."},
@@ -371,6 +395,8 @@ const struct option_object option_objects[OWN_COUNT] = {
     [OWN_KEEPALIVE] = {"keepalive", sizeof(struct conf_keepalive), NULL},
     [OWN_UPSTREAM_TIMEOUTS] = {"upstream timeouts", sizeof(struct conf_upstream_timeouts),
                                "Timeouts of an upstream; 0 is none."},
+    [OWN_UPSTREAM_TLS] = {"upstream tls", sizeof(struct conf_upstream_tls),
+                          "TLS towards the backends of an upstream."},
     [OWN_SHORT] = {"short form", 0, "Keys that only the short form has."},
 };
 

@@ -32,6 +32,7 @@ enum option_owner {
     OWN_HEALTH,
     OWN_KEEPALIVE,
     OWN_UPSTREAM_TIMEOUTS,
+    OWN_UPSTREAM_TLS,
     OWN_SHORT, /* keys of the short form that are called otherwise in the long one */
     OWN_COUNT
 };

@@ -21,6 +21,7 @@
 
 struct disk_file {
     struct disk_file *next;
+    char *path;
     size_t len;
     char bytes[];
 };
@@ -77,6 +78,7 @@ read_opened(struct disk_source *disk, int fd, struct slice *out, char *why, size
     }
     struct disk_file *fit = realloc(file, sizeof(*file) + (size_t)n + 1);
     file = fit ? fit : file;
+    file->path = NULL;
     file->len = (size_t)n;
     file->next = disk->files;
     disk->files = file;
@@ -84,17 +86,37 @@ read_opened(struct disk_source *disk, int fd, struct slice *out, char *why, size
     return 0;
 }
 
+/* What was read under that name already: a whole configuration sees one state of a file. */
+static bool
+find_read(const struct disk_source *disk, const char *path, struct slice *out)
+{
+    for (const struct disk_file *file = disk->files; file; file = file->next) {
+        if (file->path && strcmp(file->path, path) == 0) {
+            *out = slice_of(file->bytes, file->len);
+            return true;
+        }
+    }
+    return false;
+}
+
 static int
 disk_read_file(struct conf_source *src, const char *path, struct slice *out, char *why,
                size_t why_size)
 {
+    struct disk_source *disk = (struct disk_source *)src;
+    if (find_read(disk, path, out)) {
+        return 0;
+    }
     /* Not to wait for the writer of a pipe. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return say(why, why_size, strerror(errno));
     }
-    int result = read_opened((struct disk_source *)src, fd, out, why, why_size);
+    int result = read_opened(disk, fd, out, why, why_size);
     close(fd);
+    if (result == 0) {
+        disk->files->path = strdup(path); /* NULL: it is read again */
+    }
     return result;
 }
 
@@ -150,6 +172,7 @@ conf_source_disk_free(struct conf_source *src)
     while (disk && disk->files) {
         struct disk_file *next = disk->files->next;
         OPENSSL_cleanse(disk->files->bytes, disk->files->len);
+        free(disk->files->path);
         free(disk->files);
         disk->files = next;
     }

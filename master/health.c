@@ -102,6 +102,14 @@ ranges_eq(const struct conf_health *a, const struct conf_health *b)
     return true;
 }
 
+/* Clients with the same settings are one object as long as they live. */
+static bool
+same_tls(const struct conf_backend *a, const struct conf_backend *b)
+{
+    const struct conf_upstream_tls *x = a->upstream->tls, *y = b->upstream->tls;
+    return !x == !y && (!x || (x->client == y->client && text_eq(a->tls_name, b->tls_name)));
+}
+
 bool
 health_same_check(const struct conf_backend *a, const struct conf_backend *b)
 {
@@ -109,8 +117,8 @@ health_same_check(const struct conf_backend *a, const struct conf_backend *b)
     return x->type == y->type && x->interval == y->interval && x->timeout == y->timeout &&
            x->jitter_percent == y->jitter_percent && text_eq(x->path, y->path) &&
            text_eq(x->host, y->host) && text_eq(x->method, y->method) &&
-           text_eq(x->body, y->body) && ranges_eq(x, y) && text_eq(a->address, b->address) &&
-           addr_eq(&a->check_addr, &b->check_addr);
+           text_eq(x->body, y->body) && same_tls(a, b) && ranges_eq(x, y) &&
+           text_eq(a->address, b->address) && addr_eq(&a->check_addr, &b->check_addr);
 }
 
 const char *

@@ -4,6 +4,7 @@
  */
 #include "master/slots.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -21,6 +22,19 @@ slot_claim(struct shm *shm, enum shm_kind kind, const char *id, const char *deta
     return 0;
 }
 
+/* Address and TLS of a backend: with other ones the same id loses its health. text has SHM_ID_MAX
+ * bytes. */
+static void
+slots_describe(const struct conf_upstream *up, const struct conf_backend *b, char *text)
+{
+    addr_format(&b->addr, text);
+    if (up->tls) {
+        size_t len = strlen(text);
+        snprintf(text + len, SHM_ID_MAX - len, " tls %016" PRIx64,
+                 tls_client_identity(up->tls->client, b->tls_name));
+    }
+}
+
 static int
 slots_claim_upstream(struct shm *shm, struct conf_upstream *up, char *why, size_t why_size)
 {
@@ -34,8 +48,8 @@ slots_claim_upstream(struct shm *shm, struct conf_upstream *up, char *why, size_
     up->slot = up->npools > 0 ? up->pools[0].slot : 0;
     for (unsigned i = 0; i < up->nbackends; i++) {
         struct conf_backend *b = &up->backends[i];
-        char text[ADDR_TEXT_MAX];
-        addr_format(&b->addr, text);
+        char text[SHM_ID_MAX];
+        slots_describe(up, b, text);
         if ((size_t)snprintf(id, sizeof(id), "%s/%s", up->name, b->id) >= sizeof(id)) {
             snprintf(why, why_size, "%s/%s: the name is too long", up->name, b->id);
             return -1;

@@ -134,7 +134,8 @@ END_TEST
 START_TEST(same_check_sees_each_setting)
 {
     struct conf_range other = {200, 299};
-    for (int i = 0; i < 9; i++) {
+    struct conf_upstream_tls tls = {0};
+    for (int i = 0; i < 11; i++) {
         struct conf_upstream x = upstream_sample(), y = upstream_sample();
         struct conf_backend a = backend_sample(&x, 80), b = backend_sample(&y, i == 0 ? 81 : 80);
         switch (i) {
@@ -146,6 +147,11 @@ START_TEST(same_check_sees_each_setting)
         case 6: y.health.interval = 1000; break;
         case 7: y.health.timeout = 500; break;
         case 8: y.health.expect = &other; break;
+        case 9: y.tls = &tls; break;
+        case 10:
+            x.tls = y.tls = &tls;
+            b.tls_name = "b.test";
+            break;
         }
         ck_assert_msg(!health_same_check(&a, &b), "setting %d", i);
     }
