@@ -28,7 +28,7 @@
 enum conf_mode { CONF_HTTP, CONF_TCP };
 enum conf_algorithm { CONF_ROUND_ROBIN, CONF_W_ROUND_ROBIN, CONF_LEAST_CONN, CONF_IP_HASH };
 enum conf_client_auth { CONF_AUTH_OFF, CONF_AUTH_OPTIONAL, CONF_AUTH_REQUIRE };
-enum conf_health_type { CONF_HEALTH_OFF, CONF_HEALTH_TCP, CONF_HEALTH_HTTP };
+enum conf_health_type { CONF_HEALTH_OFF, CONF_HEALTH_TCP, CONF_HEALTH_HTTP, CONF_HEALTH_GRPC };
 enum conf_state { CONF_READY, CONF_DRAIN, CONF_MAINT };
 enum conf_access_format { CONF_ACCESS_COMBINED, CONF_ACCESS_JSON, CONF_ACCESS_TCP };
 
@@ -143,7 +143,8 @@ struct conf_pool {
 
 struct conf_health {
     enum conf_health_type type;
-    const char *path, *host, *method, *body; /* http; body NULL: any */
+    const char *path, *host, *method, *body; /* http; body NULL: any. grpc: path is '/' and the
+                                                service, host the authority */
     uint16_t port;                           /* 0: the backend's own */
     uint32_t interval, timeout, jitter_percent;
     unsigned rise, fall;

@@ -74,6 +74,7 @@ enum option_type {
 #define OPT_FALSE    0x20  /* false or "off" in place of the object */
 #define OPT_SHORT    0x40  /* stands at the top level of the short form too */
 #define OPT_HTTP     0x80  /* of a health check: only with type http */
+#define OPT_GRPC     0x200 /* ... or grpc */
 #define OPT_POINTER  0x100 /* an object that may be absent: the struct has a pointer to it */
 
 struct option {

@@ -273,19 +273,42 @@ read_row(struct option_reader *reader, const struct option *row, struct node *no
 
 /* ---- defaults that depend on what else is given ---- */
 
+static bool
+is_text(const struct node *object, const char *key, const char *text)
+{
+    const char *have = node_text(object, key);
+    return have && strcmp(have, text) == 0;
+}
+
+/* Has a health check of that type such a key? */
+static bool
+is_of_check(const struct option *row, const struct node *object)
+{
+    return !(row->flags & OPT_HTTP) || is_text(object, "type", "http") ||
+           (row->flags & OPT_GRPC && is_text(object, "type", "grpc"));
+}
+
+static void
+report_key_of_check(struct option_reader *reader, const struct option *row, struct node *child)
+{
+    report_key(reader->report, child,
+               row->flags & OPT_GRPC ? "only a check of type \"http\" or \"grpc\" has this"
+                                     : "only a check of type \"http\" has this");
+}
+
 /* A health check that says what HTTP is to look like is one of type http. */
 static void
 complete_health(struct option_reader *reader, struct node *object)
 {
     struct node *type = node_get(object, "type");
-    bool is_tcp = type && type->kind == NODE_STRING && strcmp(type->text, "tcp") == 0;
+    bool is_known = is_text(object, "type", "tcp") || is_text(object, "type", "grpc");
     for (struct node *child = object->first; child; child = child->next) {
         const struct option *row = option_find(OWN_HEALTH, child->name);
         if (!row || !(row->flags & OPT_HTTP)) {
             continue;
         }
-        if (is_tcp) {
-            report_key(reader->report, child, "only a check of type \"http\" has this");
+        if (is_known && !is_of_check(row, object)) {
+            report_key_of_check(reader, row, child);
         } else if (!type) {
             type = node_new_text(reader->arena, "type", "http");
             node_stand_at(type, object);
@@ -293,13 +316,6 @@ complete_health(struct option_reader *reader, struct node *object)
             return;
         }
     }
-}
-
-static bool
-is_text(const struct node *object, const char *key, const char *text)
-{
-    const char *have = node_text(object, key);
-    return have && strcmp(have, text) == 0;
 }
 
 static bool
@@ -332,7 +348,7 @@ complete_listener(struct option_reader *reader, struct node *object)
 static bool
 has_default(const struct option *row, const struct node *object)
 {
-    return row->fallback && (!(row->flags & OPT_HTTP) || is_text(object, "type", "http"));
+    return row->fallback && is_of_check(row, object);
 }
 
 /* ---- the walk ---- */

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "master/probe_grpc.h"
 #include "master/probe_http.h"
 #include "shared/clock.h"
 
@@ -25,6 +26,7 @@ enum probe_state {
     PROBE_CONNECT, /* the connection is being made */
     PROBE_SEND,    /* the request is leaving */
     PROBE_READ,    /* the answer is arriving */
+    PROBE_TALK,    /* grpc: frames go both ways */
     PROBE_OVER     /* decided within probe_start; told from the loop */
 };
 
@@ -43,6 +45,8 @@ struct probe {
     char *request;    /* http */
     size_t request_len, request_sent;
     struct probe_answer answer;
+    struct probe_grpc *grpc;  /* NULL: another type of check */
+    struct slice output;      /* grpc: what could not leave yet */
     enum probe_result result; /* PROBE_OVER */
     char why[80];
 };
@@ -62,6 +66,10 @@ probe_free(struct probe *p)
     }
     free(p->request);
     probe_answer_fini(&p->answer);
+    if (p->grpc) {
+        probe_grpc_fini(p->grpc);
+        free(p->grpc);
+    }
     conf_unref(p->conf);
     free(p);
 }
@@ -153,6 +161,10 @@ probe_prepare(struct probe *p)
 {
     const struct conf_health *health = &p->backend->upstream->health;
     probe_answer_init(&p->answer, health);
+    if (health->type == CONF_HEALTH_GRPC) {
+        p->grpc = calloc(1, sizeof(*p->grpc));
+        return p->grpc && probe_grpc_init(p->grpc, p->backend) ? 0 : -1;
+    }
     if (health->type != CONF_HEALTH_HTTP) {
         return 0;
     }
@@ -215,6 +227,8 @@ probe_on_connected(struct probe *p)
     }
     if (error != 0) {
         probe_fail_errno(p, error, "connect");
+    } else if (p->grpc) {
+        p->state = PROBE_TALK;
     } else if (!p->request) {
         struct linger reset = {.l_onoff = 1, .l_linger = 0};
         setsockopt(p->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
@@ -263,6 +277,58 @@ probe_on_readable(struct probe *p)
     }
 }
 
+/* Send what there is. 0, or the errno of a failure. */
+static int
+talk_send(struct probe *p)
+{
+    for (;;) {
+        if (p->output.len == 0 && (p->output = probe_grpc_output(p->grpc)).len == 0) {
+            return 0;
+        }
+        ssize_t n = send(p->fd, p->output.ptr, p->output.len, MSG_NOSIGNAL);
+        if (n < 0) {
+            return errno == EAGAIN || errno == EINTR ? 0 : errno;
+        }
+        p->output = slice_of(p->output.ptr + n, p->output.len - (size_t)n);
+    }
+}
+
+/* The same for what has come. */
+static int
+talk_receive(struct probe *p)
+{
+    char bytes[PROBE_HEAD_MAX];
+    ssize_t n = recv(p->fd, bytes, sizeof(bytes), 0);
+    if (n < 0) {
+        return errno == EAGAIN || errno == EINTR ? 0 : errno;
+    }
+    if (n > 0) {
+        probe_grpc_feed(p->grpc, bytes, (size_t)n);
+    } else {
+        probe_grpc_end(p->grpc);
+    }
+    return 0;
+}
+
+static void
+probe_on_talk(struct probe *p)
+{
+    int error = talk_receive(p);
+    if (error == 0 && p->grpc->verdict == PROBE_MORE) {
+        error = talk_send(p);
+    }
+    if (error != 0) {
+        probe_fail_errno(p, error, "answer");
+    } else if (p->grpc->verdict == PROBE_GOOD) {
+        probe_finish(p, PROBE_PASSED, "");
+    } else if (p->grpc->verdict == PROBE_BAD) {
+        probe_finish(p, PROBE_FAILED, p->grpc->why);
+    } else {
+        event_del(&p->io);
+        probe_listen(p, p->output.len > 0 ? EV_READ | EV_WRITE : EV_READ);
+    }
+}
+
 static void
 probe_on_io(evutil_socket_t fd, short what, void *arg)
 {
@@ -273,6 +339,7 @@ probe_on_io(evutil_socket_t fd, short what, void *arg)
     case PROBE_CONNECT: probe_on_connected(p); break;
     case PROBE_SEND: probe_on_writable(p); break;
     case PROBE_READ: probe_on_readable(p); break;
+    case PROBE_TALK: probe_on_talk(p); break;
     case PROBE_OVER: event_del(&p->io); break; /* the deadline tells */
     }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * probe.h - one health check of one backend: a TCP connect, or an HTTP exchange.
+ * probe.h - one health check of one backend: a TCP connect, an HTTP exchange, or a gRPC call.
  *
  * One deadline covers all of it: connect, request, answer. It does not move, so a backend that
  * accepts and never answers, or drips bytes, fails.

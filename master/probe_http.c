@@ -12,8 +12,7 @@
 
 #define PROBE_FIELDS_MAX 128
 
-/* The Host of a check: what is configured, else the backend's address as the file has it. */
-static const char *
+const char *
 probe_host(const struct conf_backend *backend)
 {
     const char *host = backend->upstream->health.host;

@@ -35,6 +35,11 @@ struct probe_answer {
     char why[64];
 };
 
+/* The Host (or :authority) of a check: what is configured, else the backend's address as the file
+ * has it. */
+const char *
+probe_host(const struct conf_backend *backend);
+
 /* The request of a check of that backend, allocated; NULL without memory. */
 char *
 probe_request(const struct conf_backend *backend, size_t *len);

@@ -27,6 +27,8 @@
     X(title) \
     X(transport_plain) \
     X(probe_http) \
+    X(probe_grpc) \
+    X(grpc) \
     X(metrics) \
     X(health) \
     X(http) \

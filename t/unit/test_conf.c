@@ -243,6 +243,23 @@ START_TEST(long_form_is_read)
 }
 END_TEST
 
+START_TEST(health_check_of_grpc_asks_for_a_service)
+{
+    struct conf *conf = fixture_must_load(
+        "{\"backends\":[" BACKEND
+        "],\"health_check\":{\"type\":\"grpc\",\"path\":\"/a.B\",\"host\":\"c\"}}");
+    const struct conf_health *health = &conf->upstreams[0].health;
+    ck_assert_int_eq(health->type, CONF_HEALTH_GRPC);
+    ck_assert_str_eq(health->path, "/a.B");
+    ck_assert_str_eq(health->host, "c");
+    ck_assert_ptr_null(health->method);
+    fixture_free(conf);
+    conf = fixture_must_load("{\"backends\":[" BACKEND "],\"health_check\":{\"type\":\"grpc\"}}");
+    ck_assert_str_eq(conf->upstreams[0].health.path, "/");
+    fixture_free(conf);
+}
+END_TEST
+
 START_TEST(health_check_of_http_has_its_defaults)
 {
     struct conf *conf = fixture_must_load("{\"backends\":[" BACKEND
@@ -419,12 +436,14 @@ START_TEST(rules_of_the_short_form_are_kept)
          "1:55: pid_file: expected a name and '}' after \"${\"; a literal one is written \"$${\""},
         {"{\"backends\":[" BACKEND "],\"retry\":{}}", "1:44: retry: unknown key"},
         {"{\"backends\":[" BACKEND "],\"health_check\":{\"type\":\"tcp\",\"path\":\"/\"}}",
-         "1:73: health_check.path: only a check of type \"http\" has this"},
+         "1:73: health_check.path: only a check of type \"http\" or \"grpc\" has this"},
+        {"{\"backends\":[" BACKEND "],\"health_check\":{\"type\":\"grpc\",\"body\":\"x\"}}",
+         "1:74: health_check.body: only a check of type \"http\" has this"},
     };
     fixture_expect_errors(cases[_i][0], cases[_i][1], NULL);
 }
 END_TEST
-#define RULES 14
+#define RULES 15
 
 START_TEST(errors_of_the_long_form_have_places)
 {
@@ -565,6 +584,7 @@ conf_suite(void)
     tcase_add_test(tc, name_that_does_not_resolve_is_a_warning);
     tcase_add_test(tc, long_form_is_read);
     tcase_add_test(tc, health_check_of_http_has_its_defaults);
+    tcase_add_test(tc, health_check_of_grpc_asks_for_a_service);
     tcase_add_test(tc, relative_paths_are_relative_to_the_file);
     tcase_add_test(tc, top_level_defaults_come_from_the_machine);
     tcase_add_test(tc, metrics_may_be_an_object_or_off);
