@@ -25,6 +25,7 @@
     X(connect_failed, 502, "the backend could not be reached") \
     X(backend_reset, 502, "the backend closed the connection") \
     X(bad_response, 502, "the backend's answer is malformed") \
+    X(backend_tls, 502, "there is no TLS connection with the backend") \
     X(no_backend, 503, "no backend is available") \
     X(over_limit, 503, "too many connections") \
     X(draining, 503, "the server is shutting down") \

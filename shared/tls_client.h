@@ -61,4 +61,9 @@ transport_tls_connect(struct transport *t, int fd, struct tls_remote *remote, co
 bool
 transport_tls_was_asked(const struct transport *t);
 
+/* Has TLS itself ended the connection: an alert, a record that is none? false: it lives, or the
+ * socket has ended. */
+bool
+transport_tls_is_refused(const struct transport *t);
+
 #endif

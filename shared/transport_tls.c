@@ -411,6 +411,12 @@ transport_tls_was_asked(const struct transport *t)
     return tls_of(t)->outgoing.was_asked;
 }
 
+bool
+transport_tls_is_refused(const struct transport *t)
+{
+    return tls_of(t)->failure == FAIL_OPENSSL;
+}
+
 static const char *
 failure_text(enum tls_failure failure)
 {

@@ -14,6 +14,7 @@
 #include "worker/http1_body.h"
 #include "worker/splice.h"
 #include "worker/tcp.h"
+#include "worker/upstream_tls.h"
 #include "worker/worker.h"
 
 #define READ_BUDGET     16
@@ -177,6 +178,8 @@ on_server_end(struct http1_upstream *hu)
         on_bad_answer(hu, REASON_response_cut);
     } else if (hu->has_answered) {
         on_bad_answer(hu, REASON_backend_reset);
+    } else if (!s->is_on_reused && upstream_tls_explain_loss(s, &hu->conn)) {
+        on_bad_answer(hu, REASON_backend_tls);
     } else {
         hu->stream = NULL;
         upstream_close(hu);
@@ -377,7 +380,7 @@ http1_upstream_attach(struct conn *c, struct stream *s, struct backend *b)
     if (hu->requests == 0) {
         hu->born_ms = worker_now_ms();
         hu->backend = b;
-        hu->epoch = b->epoch;
+        hu->epoch = upstream_epoch_of(b, s->backend);
     }
     hu->requests++;
     hu->stream = s;

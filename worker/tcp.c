@@ -14,6 +14,7 @@
 
 #include "worker/splice.h"
 #include "worker/upstream.h"
+#include "worker/upstream_tls.h"
 #include "worker/worker.h"
 
 #define READ_BUDGET 16
@@ -100,10 +101,13 @@ static void
 on_end_lost(struct tcp_end *te)
 {
     bool is_client = te->conn.side == CONN_CLIENT;
+    enum reason why = REASON_client_closed;
     if (!is_client) {
         upstream_count_failure(te->backend);
+        bool is_refused = upstream_tls_explain_loss(te->stream, &te->conn);
+        why = is_refused ? REASON_backend_tls : REASON_backend_reset;
     }
-    stream_fail(te->stream, is_client ? REASON_client_closed : REASON_backend_reset);
+    stream_fail(te->stream, why);
 }
 
 /* While nothing is read from it, a reset is seen only by asking for it. */

@@ -33,8 +33,10 @@ struct backend {
     struct list idle;  /* conn.link, most recently used first */
     struct list conns; /* conn.owned, all */
     unsigned nidle, nconns, nstreams;
-    unsigned epoch; /* goes up when the address changes */
+    unsigned epoch; /* goes up when the address or what is spoken there changes */
     struct addr addr;
+    struct tls_remote *remote; /* NULL: cleartext */
+    struct log_limit tls_log;
     uint32_t max_connections; /* cap of open connections over all workers; 0: none */
     uint32_t max_idle, idle_ms, lifetime_ms, max_requests; /* keepalive of the current conf */
     struct shm_gauge active, open;
@@ -59,6 +61,10 @@ upstream_end_exchange(struct stream *s);
 enum reason
 upstream_usable(const struct conf_backend *b);
 
+/* The epoch of a connection that was made to b as cb says: b's own, or an older one when the
+ * configuration has changed since. */
+unsigned
+upstream_epoch_of(const struct backend *b, const struct conf_backend *cb);
 /* Put a connection on its backend's idle list; false: it should be closed. */
 bool
 upstream_keep(struct backend *b, struct conn *c);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * upstream_connect.c - a new connection to a backend, from its socket until a stream has it.
+ * upstream_connect.c - a new connection to a backend, from its socket until a stream has it; the
+ * TLS handshake in between is upstream_tls.c's.
  *
  * A connection that is being made belongs to the stream that asked for it.
  */
@@ -16,6 +17,7 @@
 #include "worker/http1_upstream.h"
 #include "worker/stream.h"
 #include "worker/tcp.h"
+#include "worker/upstream_tls.h"
 #include "worker/worker.h"
 
 #define LOG_INTERVAL_MS 60000
@@ -43,8 +45,8 @@ connect_reason(int error)
     }
 }
 
-static void
-on_connect_failed(struct conn *c, enum reason why)
+void
+upstream_connect_failed(struct conn *c, enum reason why)
 {
     struct upstream_connecting *uc = (struct upstream_connecting *)c;
     struct stream *s = uc->stream;
@@ -53,13 +55,54 @@ on_connect_failed(struct conn *c, enum reason why)
     stream_on_connect_failed(s, why);
 }
 
+/* An answer before any request belongs to nobody; and some end without one. */
+static enum reason
+early_input(struct conn *c)
+{
+    char byte;
+    if (!c->io.tls) {
+        if (!c->is_readable) {
+            return REASON_none;
+        }
+        return recv(c->io.fd, &byte, 1, MSG_PEEK) > 0 ? REASON_bad_response : REASON_backend_reset;
+    }
+    if ((c->io.flags & TRANSPORT_DRAINED) && !c->has_hup && !c->io.ops->pending(&c->io)) {
+        c->is_readable = false;
+        return REASON_none;
+    }
+    ssize_t n = conn_read(c, &byte, 1); /* sessions for later may have come, too */
+    if (n == IO_AGAIN) {
+        return REASON_none;
+    }
+    return n > 0 ? REASON_bad_response : REASON_backend_reset;
+}
+
+void
+upstream_connected(struct conn *c)
+{
+    struct stream *s = ((struct upstream_connecting *)c)->stream;
+    conn_set_read_due(c, 0);
+    enum reason why = s->is_tcp ? REASON_none : early_input(c);
+    if (why != REASON_none) {
+        upstream_conn_closed(s->taken, c);
+        conn_close(c);
+        s->server = (struct end){0};
+        upstream_count_failure(s->taken);
+        stream_fail(s, why);
+        return;
+    }
+    shm_observe(&s->taken->counters->connect, worker_now_us() - s->connect_us);
+    upstream_attach(s, c);
+}
+
 static void
 on_connect_event(struct conn *c, unsigned what)
 {
     struct upstream_connecting *uc = (struct upstream_connecting *)c;
     struct stream *s = uc->stream;
     if (what & (CONN_READ_DUE | CONN_BROKEN)) {
-        on_connect_failed(c, what & CONN_BROKEN ? REASON_connect_failed : REASON_connect_timeout);
+        upstream_connect_failed(c, what & CONN_BROKEN ? REASON_connect_failed
+                                                      : REASON_connect_timeout);
         return;
     }
     int error = 0;
@@ -68,27 +111,18 @@ on_connect_event(struct conn *c, unsigned what)
         error = errno;
     }
     if (error != 0) {
-        on_connect_failed(c, connect_reason(error));
+        upstream_connect_failed(c, connect_reason(error));
         return;
     }
     if (!(what & CONN_WRITABLE)) {
         return;
     }
     c->is_connecting = false;
-    conn_set_read_due(c, 0);
-    if (c->is_readable && !s->is_tcp) {
-        /* An answer before any request belongs to nobody; and some end without one. */
-        char byte;
-        bool has_spoken = recv(c->io.fd, &byte, 1, MSG_PEEK) > 0;
-        upstream_conn_closed(s->taken, c);
-        conn_close(c);
-        s->server = (struct end){0};
-        upstream_count_failure(s->taken);
-        stream_fail(s, has_spoken ? REASON_bad_response : REASON_backend_reset);
-        return;
+    if (upstream_tls_is_wanted(s)) {
+        upstream_tls_begin(c);
+    } else {
+        upstream_connected(c);
     }
-    shm_observe(&s->taken->counters->connect, worker_now_us() - s->connect_us);
-    upstream_attach(s, c);
 }
 
 /* An aborted stream takes its half-open connection with it. */
@@ -207,7 +241,7 @@ upstream_connect(struct stream *s)
     s->is_on_reused = false;
     if (connect(fd, &to->sa, to->len) != 0 && errno != EINPROGRESS) {
         /* EAGAIN: a Unix socket whose backlog is full */
-        on_connect_failed(c, connect_reason(errno));
+        upstream_connect_failed(c, connect_reason(errno));
         return;
     }
     conn_watch(c);

@@ -8,6 +8,7 @@
 
 #include "shared/log.h"
 #include "worker/http1_upstream.h"
+#include "worker/upstream_tls.h"
 #include "worker/worker.h"
 
 #define RECENTLY_USED_MS \
@@ -53,6 +54,7 @@ upstream_drop_if_unused(struct backend *b)
 {
     if (b->is_removed && b->nconns == 0 && b->nstreams == 0) {
         worker.backends[b->slot] = NULL;
+        upstream_tls_drop(b);
         free(b);
     }
 }
@@ -71,14 +73,16 @@ apply_upstream(const struct conf_upstream *up)
             continue;
         }
         b->is_removed = false;
-        bool has_moved = b->addr.len != 0 && !addr_eq(&b->addr, &cb->addr);
+        bool is_new = b->addr.len == 0;
+        bool has_moved = !addr_eq(&b->addr, &cb->addr);
+        has_moved = upstream_tls_apply(b, cb) || has_moved;
         b->addr = cb->addr;
         b->max_connections = cb->max_connections;
         b->max_idle = up->keepalive.connections;
         b->idle_ms = up->keepalive.idle;
         b->lifetime_ms = up->keepalive.lifetime;
         b->max_requests = up->keepalive.requests;
-        if (has_moved) {
+        if (has_moved && !is_new) {
             b->epoch++; /* the same id elsewhere: old connections lead to the wrong place */
             close_idle(b);
         }
@@ -114,6 +118,13 @@ upstream_close_idle(void)
             close_idle(worker.backends[slot]);
         }
     }
+}
+
+unsigned
+upstream_epoch_of(const struct backend *b, const struct conf_backend *cb)
+{
+    bool is_current = addr_eq(&b->addr, &cb->addr) && upstream_tls_is_current(b, cb);
+    return is_current ? b->epoch : b->epoch - 1;
 }
 
 /* ---- idle connections ---- */

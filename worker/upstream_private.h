@@ -11,6 +11,11 @@
 /* Open a connection to s->backend for s, whose exchange with it has begun. */
 void
 upstream_connect(struct stream *s);
+/* c, of a struct upstream_connecting, can be used now: its stream gets it. Or it cannot. */
+void
+upstream_connected(struct conn *c);
+void
+upstream_connect_failed(struct conn *c, enum reason why);
 /* c is connected: it becomes the server's end of s. */
 void
 upstream_attach(struct stream *s, struct conn *c);
