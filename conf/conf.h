@@ -26,9 +26,25 @@
 #include "shared/tls_client.h"
 
 enum conf_mode { CONF_HTTP, CONF_TCP };
-enum conf_algorithm { CONF_ROUND_ROBIN, CONF_W_ROUND_ROBIN, CONF_LEAST_CONN, CONF_IP_HASH };
+enum conf_algorithm {
+    CONF_ROUND_ROBIN,
+    CONF_W_ROUND_ROBIN,
+    CONF_LEAST_CONN,
+    CONF_IP_HASH,
+    CONF_RANDOM_TWO,
+    CONF_EWMA,
+    CONF_HASH
+};
 enum conf_client_auth { CONF_AUTH_OFF, CONF_AUTH_OPTIONAL, CONF_AUTH_REQUIRE };
 enum conf_health_type { CONF_HEALTH_OFF, CONF_HEALTH_TCP, CONF_HEALTH_HTTP, CONF_HEALTH_GRPC };
+enum conf_key_kind {
+    CONF_KEY_CLIENT_IP,
+    CONF_KEY_URI,
+    CONF_KEY_PATH,
+    CONF_KEY_HEADER,
+    CONF_KEY_COOKIE,
+    CONF_KEY_QUERY
+};
 enum conf_state { CONF_READY, CONF_DRAIN, CONF_MAINT };
 enum conf_access_format { CONF_ACCESS_COMBINED, CONF_ACCESS_JSON, CONF_ACCESS_TCP };
 
@@ -121,6 +137,7 @@ struct conf_backend {
     unsigned weight; /* 1..256 */
     uint32_t max_connections;
     enum conf_state state;
+    bool backup;  /* only when no other is usable */
     char **paths; /* NULL-terminated, NULL: none */
     struct conf_upstream *upstream;
     unsigned index;         /* in its upstream */
@@ -139,6 +156,10 @@ struct conf_pool {
     uint16_t *schedule; /* indexes into backends: smooth weighted order, weights divided by their
                            gcd; conf/schedule.h */
     unsigned schedule_len;
+    uint16_t *table; /* hash: conf/maglev.h; else NULL */
+    unsigned table_len;
+    struct conf_pool *backups; /* tried when none of its own is usable; shares its cursor; NULL:
+                                  none */
 };
 
 struct conf_health {
@@ -160,6 +181,10 @@ struct conf_upstream {
     unsigned slot;
     struct conf_upstream_tls *tls; /* NULL: cleartext */
     enum conf_algorithm algorithm;
+    const char *hash_key; /* as in the file */
+    enum conf_key_kind hash_kind;
+    struct slice hash_name; /* of the field, cookie or parameter */
+    uint32_t slow_start_ms;
     struct conf_backend *backends;
     unsigned nbackends;
     struct conf_pool *pools; /* pools[0] is used when no path matches; see conf_upstream_pool */

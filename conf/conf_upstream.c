@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "conf/build.h"
+#include "conf/maglev.h"
 #include "conf/path_set.h"
 #include "conf/schedule.h"
 #include "shared/shm.h"
@@ -209,17 +210,56 @@ compare_listings(const void *left, const void *right)
     return a->backend->index < b->backend->index ? -1 : a->backend->index > b->backend->index;
 }
 
+/* The orders that its algorithm needs. */
 static void
-fill_pool(struct conf_build *build, struct conf_pool *pool, struct conf_upstream *up,
-          const char *path)
+order_pool(struct conf_build *build, struct conf_pool *pool)
 {
     unsigned *weights = conf_arena_array(build->arena, pool->nbackends, sizeof(*weights));
     for (unsigned i = 0; i < pool->nbackends; i++) {
         weights[i] = pool->backends[i]->weight ? pool->backends[i]->weight : 1;
     }
+    pool->schedule = schedule_build(build->arena, weights, pool->nbackends, &pool->schedule_len);
+    if (pool->upstream->algorithm == CONF_HASH && pool->nbackends > 0) {
+        pool->table = maglev_build(build->arena, pool->backends, pool->nbackends, &pool->table_len);
+    }
+}
+
+/* Backups are a pool behind the pool. Where there is nobody else they are none. */
+static void
+part_backups(struct conf_build *build, struct conf_pool *pool)
+{
+    struct conf_pool *backups = conf_arena_alloc(build->arena, sizeof(*backups));
+    unsigned n = 0;
+    *backups = (struct conf_pool){.upstream = pool->upstream, .id = pool->id};
+    backups->backends = conf_arena_array(build->arena, pool->nbackends, sizeof(*backups->backends));
+    for (unsigned i = 0; i < pool->nbackends; i++) {
+        n += pool->backends[i]->backup;
+    }
+    if (n == 0 || n == pool->nbackends) {
+        return;
+    }
+    unsigned kept = 0;
+    for (unsigned i = 0; i < pool->nbackends; i++) {
+        struct conf_backend *b = pool->backends[i];
+        if (b->backup) {
+            backups->backends[backups->nbackends++] = b;
+        } else {
+            pool->backends[kept++] = b;
+        }
+    }
+    pool->nbackends = kept;
+    order_pool(build, backups);
+    pool->backups = backups;
+}
+
+static void
+fill_pool(struct conf_build *build, struct conf_pool *pool, struct conf_upstream *up,
+          const char *path)
+{
     pool->upstream = up;
     pool->id = path ? conf_arena_format(build->arena, "%s:%s", up->name, path) : up->name;
-    pool->schedule = schedule_build(build->arena, weights, pool->nbackends, &pool->schedule_len);
+    part_backups(build, pool);
+    order_pool(build, pool);
 }
 
 /* Backends without paths, or all where every one has some. */
@@ -334,6 +374,19 @@ parse_expect(struct conf_build *build, struct conf_health *health, const char *t
 }
 
 static void
+parse_hash_key(struct conf_upstream *up)
+{
+    static const char *const words[] = {"client_ip", "uri", "path", "header:", "cookie:", "query:"};
+    for (unsigned i = 0; up->hash_key && i < sizeof(words) / sizeof(words[0]); i++) {
+        size_t len = strlen(words[i]);
+        if (strncmp(up->hash_key, words[i], len) == 0) {
+            up->hash_kind = (enum conf_key_kind)i;
+            up->hash_name = slice_from_str(up->hash_key + len);
+        }
+    }
+}
+
+static void
 check_upstream(struct conf_build *build, struct conf_upstream *up, struct node *node)
 {
     const char *expect = node_text(node_get(node, "health_check"), "expect");
@@ -341,6 +394,7 @@ check_upstream(struct conf_build *build, struct conf_upstream *up, struct node *
     if (expect) {
         parse_expect(build, &up->health, expect);
     }
+    parse_hash_key(up);
     check_backends(build, up, node);
     if (up->tls) {
         conf_check_upstream_tls(build, up, node_get(node, "tls"));

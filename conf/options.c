@@ -22,13 +22,16 @@
 #define GB     (1024 * 1024 * KB)
 #define ANY32  UINT32_MAX
 
-#define ALGORITHMS "round_robin|w_round_robin|least_conn|ip_hash"
+#define ALGORITHMS "round_robin|w_round_robin|least_conn|ip_hash|random_two|ewma|hash"
 
 #define ALGORITHM_HELP \
     "How backends are chosen. round_robin and w_round_robin give each its share by weight, evenly " \
     "spread; least_conn takes the one with the fewest requests in flight for its weight; ip_hash " \
     "keeps a client's address on one backend and moves only the clients of a backend that went " \
-    "away."
+    "away; random_two draws two and takes the one with less in flight; ewma takes the least of " \
+    "latency (a peak that decays) times requests in flight; hash keeps each hash_key on one " \
+    "backend (Maglev, with bounded load), chosen alike by any number of machines with the same " \
+    "ids and weights."
 
 /* clang-format off */
 const struct option option_table[] = {
@@ -251,6 +254,14 @@ const struct option option_table[] = {
     {OWN_UPSTREAM, "tls", TYPE_OBJECT, NULL, IN(conf_upstream, tls), .flags = OPT_POINTER,
      .object = OWN_UPSTREAM_TLS,
      .help = "Given: the backends speak TLS, health checks included. Long form only."},
+    {OWN_UPSTREAM, "hash_key", TYPE_KEY, "\"client_ip\"", 1, 255, IN(conf_upstream, hash_key),
+     .words = "client_ip|uri|path|header:NAME|cookie:NAME|query:NAME", .flags = OPT_SHORT,
+     .help = "What algorithm hash keeps on one backend. Requests without that field, cookie or "
+             "parameter are told apart by the client's address."},
+    {OWN_UPSTREAM, "slow_start", TYPE_DURATION, "0", 0, DAY, IN(conf_upstream, slow_start_ms),
+     .flags = OPT_SHORT,
+     .help = "How long the share of a backend grows from a tenth to the whole after it has come up. "
+             "Not for ip_hash and hash."},
     {OWN_UPSTREAM, "health_check", TYPE_OBJECT, "{}", IN(conf_upstream, health),
      .flags = OPT_FALSE | OPT_SHORT, .object = OWN_HEALTH,
      .help = "How the monitor probes the backends. false: not at all. In the short form it excludes "
@@ -272,6 +283,8 @@ const struct option option_table[] = {
      .help = "Prefixes of paths, by whole segments. The longest that matches a request chooses the "
              "backends that list it; a request that matches none goes to the backends without "
              "paths, or to all where every one has some."},
+    {OWN_BACKEND, "backup", TYPE_BOOL, "false", IN(conf_backend, backup),
+     .help = "Used only when none of the others is usable."},
     {OWN_BACKEND, "max_connections", TYPE_COUNT, "0", 0, ANY32, IN(conf_backend, max_connections),
      .help = "Connections to it at one time over all workers; 0: no limit."},
     {OWN_BACKEND, "state", TYPE_WORD, "\"ready\"", IN(conf_backend, state),

@@ -12,13 +12,16 @@ static int
 slot_claim(struct shm *shm, enum shm_kind kind, const char *id, const char *detail, unsigned *slot,
            char *why, size_t why_size)
 {
-    bool is_changed = false; /* the health state names what it is about: nothing to do here */
+    bool is_changed = false; /* the health state names what it is about: nothing to do for it */
     int n = shm_slot_claim(shm, kind, id, detail, &is_changed);
     if (n < 0) {
         snprintf(why, why_size, "%s: the shared segment has no room for one more", id);
         return -1;
     }
     *slot = (unsigned)n;
+    if (is_changed && kind == SHM_BACKEND) {
+        shm_backend_forget(shm, *slot);
+    }
     return 0;
 }
 

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shared/ewma.h"
 #include "shared/shm_slots.h"
 
 #define LAYOUT_VERSION 3
@@ -222,6 +223,39 @@ shm_observe(struct shm_histogram *h, uint64_t us)
     }
     shm_count(&h->bucket[i], 1);
     shm_count(&h->sum_us, us);
+}
+
+/* ---- latency ---- */
+
+/* Milliseconds, so that 32 bits hold 49 days. */
+static uint32_t
+low_ms(uint64_t us)
+{
+    return (uint32_t)(us / 1000);
+}
+
+void
+shm_backend_observe(struct shm *shm, unsigned backend, uint64_t now_us, uint64_t us)
+{
+    shm_u64 *word = &shm->s->backends[backend].ewma;
+    uint32_t sample = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+    uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(word, &seen,
+                                                  ewma_next(seen, low_ms(now_us), sample),
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+    }
+}
+
+uint64_t
+shm_backend_latency(const struct shm *shm, unsigned backend, uint64_t now_us)
+{
+    return ewma_read(shm_get(&shm->s->backends[backend].ewma), low_ms(now_us));
+}
+
+void
+shm_backend_forget(struct shm *shm, unsigned backend)
+{
+    shm_set(&shm->s->backends[backend].ewma, 0);
 }
 
 /* ---- gauges ---- */

@@ -160,6 +160,7 @@ struct shm_shared_backend {
     _Alignas(SHM_CACHE_LINE) shm_u64 active; /* exchanges in flight */
     shm_u64 open;                            /* connections, busy and idle */
     shm_u64 hurry;                           /* passive failures seen: see shm_backend_hurry */
+    shm_u64 ewma;                            /* latency: ewma.h */
 };
 struct shm_shared_upstream {
     _Alignas(SHM_CACHE_LINE) shm_u64 cursor;
@@ -385,6 +386,16 @@ shm_health_set(struct shm *shm, unsigned backend, enum shm_health_state state)
 {
     atomic_store_explicit(&shm->h->backends[backend].state, state, memory_order_release);
 }
+
+/* A latency was seen; by any worker. */
+void
+shm_backend_observe(struct shm *shm, unsigned backend, uint64_t now_us, uint64_t us);
+/* Expected latency now, microseconds; 0: not known. */
+uint64_t
+shm_backend_latency(const struct shm *shm, unsigned backend, uint64_t now_us);
+/* Master: the slot is another's, or the backend has moved: nothing is known of its latency. */
+void
+shm_backend_forget(struct shm *shm, unsigned backend);
 
 /* Worker: a connect or an exchange failed. The counter only grows; the monitor, which maps S
  * read-only, remembers what it saw last. Call child_wake() of the monitor's eventfd afterwards. */

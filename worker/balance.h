@@ -20,6 +20,14 @@ struct balance_view {
     uint64_t (*active)(const struct conf_backend *b, const void *arg);
     /* The next ticket of the pool's cursor, which all workers share. */
     uint64_t (*ticket)(const struct conf_pool *pool, const void *arg);
+    /* Its weight now, in any unit that is the same for all; at least 1. */
+    uint64_t (*weight)(const struct conf_backend *b, const void *arg);
+    /* Expected time to an answer; 0: not known. */
+    uint64_t (*latency_us)(const struct conf_backend *b, const void *arg);
+    /* A backend that has just come up lets part of its turns pass. */
+    bool (*takes_turn)(const struct conf_backend *b, const void *arg);
+    uint64_t (*random)(const void *arg);
+    uint64_t key; /* hash of the hash_key */
     const struct addr_ip *client;
     const void *arg;
 };
@@ -28,10 +36,12 @@ struct balance_ops {
     struct conf_backend *(*pick)(const struct conf_pool *pool, const struct balance_view *view);
 };
 
-/* Choose a backend of pool among those that are usable. NULL when there is none. */
+/* Choose a backend of pool among those that are usable, else one of its backups. NULL when there is
+ * none. */
 struct conf_backend *
 balance_pick(const struct conf_pool *pool, const struct balance_view *view);
 
-extern const struct balance_ops balance_round_robin, balance_least_conn, balance_ip_hash;
+extern const struct balance_ops balance_round_robin, balance_least_conn, balance_ip_hash,
+    balance_random_two, balance_ewma, balance_hash;
 
 #endif

@@ -8,32 +8,14 @@
  */
 #include <math.h>
 
+#include "shared/hash.h"
 #include "worker/balance.h"
-
-/* FNV-1a, then a finisher that spreads every bit (splitmix64). */
-static uint64_t
-hash_bytes(uint64_t h, const void *bytes, size_t len)
-{
-    const uint8_t *p = bytes;
-    for (size_t i = 0; i < len; i++) {
-        h = (h ^ p[i]) * 0x100000001b3u;
-    }
-    return h;
-}
-
-static uint64_t
-hash_finish(uint64_t h)
-{
-    h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9u;
-    h = (h ^ (h >> 27)) * 0x94d049bb133111ebu;
-    return h ^ (h >> 31);
-}
 
 /* -weight / ln(u) with u uniform in (0, 1): the winner's odds are in proportion to weight. */
 static double
 score(const struct conf_backend *b, const struct addr_ip *client)
 {
-    uint64_t h = hash_bytes(0xcbf29ce484222325u, client->bytes, sizeof(client->bytes));
+    uint64_t h = hash_bytes(HASH_BEGIN, client->bytes, sizeof(client->bytes));
     h = hash_finish(hash_bytes(h, b->id, strlen(b->id)));
     double u = ((double)(h >> 11) + 0.5) * 0x1p-53;
     return -(double)b->weight / log(u);

@@ -8,7 +8,7 @@
 
 /* (active + 1) / weight, compared without division. */
 static bool
-is_less_loaded(uint64_t active, unsigned weight, uint64_t than_active, unsigned than_weight)
+is_less_loaded(uint64_t active, uint64_t weight, uint64_t than_active, uint64_t than_weight)
 {
     return (active + 1) * than_weight < (than_active + 1) * weight;
 }
@@ -18,6 +18,7 @@ least_conn_pick(const struct conf_pool *pool, const struct balance_view *view)
 {
     struct conf_backend *best = NULL;
     uint64_t best_active = 0;
+    uint64_t best_weight = 1;
     uint64_t ticket = view->ticket(pool, view->arg);
     unsigned at = (unsigned)(ticket % pool->nbackends);
     for (unsigned i = 0; i < pool->nbackends; i++) {
@@ -27,8 +28,10 @@ least_conn_pick(const struct conf_pool *pool, const struct balance_view *view)
             continue;
         }
         uint64_t active = view->active(b, view->arg);
-        if (!best || is_less_loaded(active, b->weight, best_active, best->weight)) {
+        uint64_t weight = view->weight(b, view->arg);
+        if (!best || is_less_loaded(active, weight, best_active, best_weight)) {
             best = b;
+            best_weight = weight;
             best_active = active;
         }
     }

@@ -40,7 +40,7 @@ round_robin_pick(const struct conf_pool *pool, const struct balance_view *view)
     for (unsigned taken = 0; taken < 2 * pool->schedule_len; taken++) {
         ticket = view->ticket(pool, view->arg);
         struct conf_backend *b = pool->backends[pool->schedule[ticket % pool->schedule_len]];
-        if (view->is_usable(b, view->arg)) {
+        if (view->is_usable(b, view->arg) && view->takes_turn(b, view->arg)) {
             return b;
         }
         if (taken == 0 && !has_usable(pool, view)) {

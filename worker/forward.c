@@ -14,8 +14,8 @@
 
 /* Ids need not be secret, but must not repeat: a random start, then a counter, mixed (splitmix64).
  */
-static uint64_t
-next_random(void)
+uint64_t
+forward_random(void)
 {
     static uint64_t state;
     if (state == 0 && getrandom(&state, sizeof(state), 0) != (ssize_t)sizeof(state)) {
@@ -40,8 +40,8 @@ write_hex(uint64_t value, char *out)
 struct slice
 forward_new_id(char *out)
 {
-    write_hex(next_random(), out);
-    write_hex(next_random(), out + 16);
+    write_hex(forward_random(), out);
+    write_hex(forward_random(), out + 16);
     return slice_of(out, STREAM_ID_LEN);
 }
 

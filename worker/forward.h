@@ -18,6 +18,10 @@ forward_request(struct stream *s);
 bool
 forward_response(struct http_msg *m);
 
+/* Random enough to draw lots with; not secret. */
+uint64_t
+forward_random(void);
+
 /* A request id of our own: STREAM_ID_LEN bytes into out. */
 struct slice
 forward_new_id(char *out);

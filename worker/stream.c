@@ -346,6 +346,10 @@ stream_on_connected(struct stream *s)
 {
     s->connected_us = worker_now_us();
     if (s->is_tcp) {
+        if (s->upstream->algorithm == CONF_EWMA) {
+            shm_backend_observe(worker.shm, s->taken->slot, s->connected_us,
+                                s->connected_us - s->connect_us);
+        }
         stream_enter(s, STREAM_FORWARD);
         stream_unpin_conf(s);
         s->client.ops->recv_body(s, &s->client);
@@ -442,6 +446,9 @@ stream_send_answer(struct stream *s, struct http_msg *m)
     s->http->head_us = worker_now_us();
     uint64_t since = s->http->sent_us ? s->http->sent_us : s->connected_us;
     shm_observe(&s->taken->counters->response, s->http->head_us - since);
+    if (s->upstream->algorithm == CONF_EWMA) {
+        shm_backend_observe(worker.shm, s->taken->slot, s->http->head_us, s->http->head_us - since);
+    }
     s->status = m->status;
     s->has_head = true;
     limit_put_fields(s, m);

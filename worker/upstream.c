@@ -6,10 +6,16 @@
 #include "worker/upstream_private.h"
 
 #include "worker/balance.h"
+#include "worker/forward.h"
+#include "worker/hash_key.h"
 #include "worker/http1_upstream.h"
 #include "worker/stream.h"
 #include "worker/tcp.h"
 #include "worker/worker.h"
+
+#define FAILED_US  1000000 /* what a failure counts as latency: quick, but no answer */
+#define RAMP_WHOLE 1024u
+#define RAMP_FIRST (RAMP_WHOLE / 10)
 
 /* ---- choosing ---- */
 
@@ -52,8 +58,56 @@ active_of(const struct conf_backend *b, const void *arg)
 static uint64_t
 next_ticket(const struct conf_pool *pool, const void *arg)
 {
+    const struct stream *s = arg;
+    (void)pool; /* backups share the cursor of those they stand in for */
+    return shm_cursor_next(worker.shm, s->pool->slot);
+}
+
+/* How much of its share b takes, in 1/1024: it grows after b has come up. */
+static uint64_t
+ramp_of(const struct conf_backend *b)
+{
+    uint64_t length_us = (uint64_t)b->upstream->slow_start_ms * 1000;
+    if (length_us == 0 || shm_health_get(worker.shm, b->slot) != SHM_HEALTH_UP) {
+        return RAMP_WHOLE;
+    }
+    uint64_t now = clock_wall_us();
+    uint64_t since = shm_get(&worker.shm->h->backends[b->slot].since_us);
+    uint64_t elapsed = now > since ? now - since : 0;
+    if (elapsed >= length_us) {
+        return RAMP_WHOLE;
+    }
+    uint64_t ramp = RAMP_WHOLE * elapsed / length_us;
+    return ramp > RAMP_FIRST ? ramp : RAMP_FIRST;
+}
+
+static uint64_t
+weight_of(const struct conf_backend *b, const void *arg)
+{
     (void)arg;
-    return shm_cursor_next(worker.shm, pool->slot);
+    return b->weight * ramp_of(b);
+}
+
+static bool
+takes_turn(const struct conf_backend *b, const void *arg)
+{
+    (void)arg;
+    uint64_t ramp = ramp_of(b);
+    return ramp == RAMP_WHOLE || forward_random() % RAMP_WHOLE < ramp;
+}
+
+static uint64_t
+latency_of(const struct conf_backend *b, const void *arg)
+{
+    (void)arg;
+    return shm_backend_latency(worker.shm, b->slot, worker_now_us());
+}
+
+static uint64_t
+random_number(const void *arg)
+{
+    (void)arg;
+    return forward_random();
 }
 
 static struct conf_backend *
@@ -63,9 +117,16 @@ pick(const struct stream *s)
         .is_usable = is_usable_for,
         .active = active_of,
         .ticket = next_ticket,
+        .weight = weight_of,
+        .takes_turn = takes_turn,
+        .latency_us = latency_of,
+        .random = random_number,
         .client = &s->client_ip,
         .arg = s,
     };
+    if (s->upstream->algorithm == CONF_HASH) {
+        view.key = hash_key_of(s->upstream, s->http ? &s->http->req : NULL, &s->client_ip);
+    }
     return balance_pick(s->pool, &view);
 }
 
@@ -106,6 +167,7 @@ upstream_attach(struct stream *s, struct conn *c)
 void
 upstream_count_failure(struct backend *b)
 {
+    shm_backend_observe(worker.shm, b->slot, worker_now_us(), FAILED_US);
     shm_count(&b->counters->failures, 1);
     shm_backend_hurry(worker.shm, b->slot);
     child_wake(worker.args->wakes[SHM_ROWS]);

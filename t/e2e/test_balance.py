@@ -10,7 +10,7 @@ import pytest
 
 from harness import Client, Gate, Nginx, backend as answers, curl, free_port, http_config, until
 
-ALGORITHMS = ["round_robin", "w_round_robin", "least_conn", "ip_hash"]
+ALGORITHMS = ["round_robin", "w_round_robin", "least_conn", "ip_hash", "random_two", "ewma", "hash"]
 QUICK_CHECK = {"type": "tcp", "interval": "100ms", "timeout": "500ms", "rise": 1, "fall": 1}
 
 

@@ -13,6 +13,7 @@
     X(conf) \
     X(schedule) \
     X(rate) \
+    X(hash) \
     X(router) \
     X(bundle) \
     X(conf_tls) \

@@ -9,7 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "conf/maglev.h"
 #include "conf/schedule.h"
+#include "shared/ewma.h"
+#include "shared/hash.h"
 #include "t/unit/suites.h"
 
 #define MEMBERS 8
@@ -27,6 +30,9 @@ static struct world {
     uint64_t cursor;
     uint64_t strangers; /* tickets that other workers take between two of ours */
     struct addr_ip client;
+    uint64_t key, dice;
+    uint64_t latency_us[MEMBERS];
+    unsigned percent[MEMBERS]; /* of its turns that it takes; 0: all */
     unsigned counts[MEMBERS];
 } world;
 
@@ -50,6 +56,32 @@ ticket(const struct conf_pool *pool, const void *arg)
     uint64_t mine = world.cursor;
     world.cursor += 1 + world.strangers;
     return mine;
+}
+
+static uint64_t
+roll(const void *arg)
+{
+    (void)arg;
+    return hash_finish(++world.dice);
+}
+
+static uint64_t
+weight(const struct conf_backend *b, const void *arg)
+{
+    (void)arg;
+    return b->weight * (world.percent[b->index] ? world.percent[b->index] : 100u);
+}
+
+static bool
+takes_turn(const struct conf_backend *b, const void *arg)
+{
+    return world.percent[b->index] == 0 || roll(arg) % 100 < world.percent[b->index];
+}
+
+static uint64_t
+latency_us(const struct conf_backend *b, const void *arg)
+{
+    return ((const struct world *)arg)->latency_us[b->index];
 }
 
 static void
@@ -77,6 +109,9 @@ build(enum conf_algorithm algorithm, const unsigned *weights, unsigned n)
     world.pool =
         (struct conf_pool){.upstream = &world.upstream, .backends = world.members, .nbackends = n};
     world.pool.schedule = schedule_build(world.arena, weights, n, &world.pool.schedule_len);
+    if (n > 0) {
+        world.pool.table = maglev_build(world.arena, world.members, n, &world.pool.table_len);
+    }
 }
 
 static struct conf_backend *
@@ -85,6 +120,11 @@ pick(void)
     struct balance_view view = {.is_usable = is_usable,
                                 .active = active,
                                 .ticket = ticket,
+                                .weight = weight,
+                                .takes_turn = takes_turn,
+                                .latency_us = latency_us,
+                                .random = roll,
+                                .key = hash_finish(world.key),
                                 .client = &world.client,
                                 .arg = &world};
     return balance_pick(&world.pool, &view);
@@ -94,6 +134,7 @@ static void
 pick_many(unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
+        world.key++;
         struct conf_backend *b = pick();
         ck_assert_ptr_nonnull(b);
         ck_assert(!world.is_down[b->index]);
@@ -112,7 +153,8 @@ set_client(unsigned number)
 /* ---- what all of them owe ---- */
 
 static const enum conf_algorithm all[] = {CONF_ROUND_ROBIN, CONF_W_ROUND_ROBIN, CONF_LEAST_CONN,
-                                          CONF_IP_HASH};
+                                          CONF_IP_HASH,     CONF_RANDOM_TWO,    CONF_EWMA,
+                                          CONF_HASH};
 
 START_TEST(all_down_ends_and_gives_none)
 {
@@ -366,6 +408,116 @@ START_TEST(place_in_the_file_does_not_matter)
 }
 END_TEST
 
+/* ---- hash ---- */
+
+START_TEST(a_key_stays_where_it_is)
+{
+    build(CONF_HASH, (unsigned[]){1, 2, 1, 3, 1}, 5);
+    for (world.key = 0; world.key < CLIENTS; world.key++) {
+        homes[world.key] = (uint8_t)pick()->index;
+    }
+    world.is_down[3] = true;
+    for (world.key = 0; world.key < CLIENTS; world.key++) {
+        unsigned now = pick()->index;
+        ck_assert(homes[world.key] == 3 ? now != 3 : now == homes[world.key]);
+        world.counts[now] += homes[world.key] == 3;
+    }
+    for (unsigned i = 0; i < 5; i++) { /* those of one spread over all others */
+        ck_assert(i == 3 || world.counts[i] > 500 * world.backends[i].weight);
+    }
+}
+END_TEST
+
+START_TEST(a_hot_key_spills_over_at_a_quarter_above_the_share)
+{
+    build(CONF_HASH, (unsigned[]){1, 1, 1, 1}, 4);
+    for (unsigned i = 0; i < 400; i++) { /* all of them stay in flight */
+        world.active[pick()->index]++;
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert_uint_le(world.active[i], 126);
+        ck_assert_uint_gt(world.active[i], 20);
+    }
+}
+END_TEST
+
+/* ---- random_two, ewma, slow start, backups ---- */
+
+START_TEST(two_drawn_leave_the_loaded_one_alone)
+{
+    build(CONF_RANDOM_TWO, (unsigned[]){1, 1, 1, 1}, 4);
+    world.active[2] = 100;
+    pick_many(10000);
+    ck_assert_uint_eq(world.counts[2], 0); /* of two different ones it is never the lesser */
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert(i == 2 || (world.counts[i] > 2800 && world.counts[i] < 3800));
+    }
+}
+END_TEST
+
+START_TEST(two_drawn_follow_weights)
+{
+    build(CONF_RANDOM_TWO, (unsigned[]){1, 3}, 2);
+    for (unsigned i = 0; i < 4000; i++) {
+        world.active[pick()->index]++;
+    }
+    ck_assert_uint_gt(world.active[1], 2900);
+    ck_assert_uint_lt(world.active[1], 3100);
+}
+END_TEST
+
+START_TEST(the_slow_one_gets_what_its_latency_is_worth)
+{
+    build(CONF_EWMA, (unsigned[]){1, 1, 1}, 3);
+    world.latency_us[0] = world.latency_us[1] = 1000;
+    world.latency_us[2] = 20000;
+    for (unsigned i = 0; i < 410; i++) {
+        world.active[pick()->index]++;
+    }
+    ck_assert_uint_ge(world.active[2], 9);
+    ck_assert_uint_le(world.active[2], 11);
+    ck_assert_uint_ge(world.active[0], 199);
+}
+END_TEST
+
+START_TEST(one_that_just_came_up_takes_part_of_its_turns)
+{
+    static const enum conf_algorithm ramped[] = {CONF_ROUND_ROBIN, CONF_LEAST_CONN, CONF_EWMA};
+    build(ramped[_i], (unsigned[]){1, 1, 1, 1}, 4);
+    world.percent[1] = 10;
+    for (unsigned i = 0; i < 3100; i++) {
+        struct conf_backend *b = pick();
+        world.active[b->index]++;
+    }
+    ck_assert_uint_gt(world.active[1], 60);
+    ck_assert_uint_lt(world.active[1], 140);
+}
+END_TEST
+
+START_TEST(backups_serve_only_when_all_others_are_down)
+{
+    static struct conf_pool backups;
+    build(all[_i], (unsigned[]){1, 1, 1, 1}, 4);
+    unsigned n = world.pool.schedule_len;
+    backups = world.pool;
+    backups.backends = &world.members[2];
+    backups.nbackends = 2;
+    backups.schedule = schedule_build(world.arena, (unsigned[]){1, 1}, 2, &n);
+    backups.schedule_len = n;
+    backups.table = maglev_build(world.arena, backups.backends, 2, &backups.table_len);
+    world.pool.nbackends = 2;
+    world.pool.schedule = backups.schedule;
+    world.pool.schedule_len = n;
+    world.pool.table = backups.table;
+    world.pool.backups = &backups;
+    pick_many(500);
+    ck_assert_uint_eq(world.counts[2] + world.counts[3], 0);
+    world.is_down[0] = world.is_down[1] = true;
+    pick_many(500);
+    ck_assert_uint_eq(world.counts[2] + world.counts[3], 500);
+}
+END_TEST
+
 Suite *
 balance_suite(void)
 {
@@ -392,6 +544,13 @@ balance_suite(void)
     tcase_add_test(tc, an_added_one_takes_only_for_itself);
     tcase_add_test(tc, shares_of_clients_follow_weights);
     tcase_add_test(tc, place_in_the_file_does_not_matter);
+    tcase_add_test(tc, a_key_stays_where_it_is);
+    tcase_add_test(tc, a_hot_key_spills_over_at_a_quarter_above_the_share);
+    tcase_add_test(tc, two_drawn_leave_the_loaded_one_alone);
+    tcase_add_test(tc, two_drawn_follow_weights);
+    tcase_add_test(tc, the_slow_one_gets_what_its_latency_is_worth);
+    tcase_add_loop_test(tc, one_that_just_came_up_takes_part_of_its_turns, 0, 3);
+    tcase_add_loop_test(tc, backups_serve_only_when_all_others_are_down, 0, nall);
     suite_add_tcase(suite, tc);
     return suite;
 }

@@ -137,9 +137,9 @@ START_TEST(values_of_the_wrong_form_are_told)
         {LONG(",\"timeouts\":{\"idle\":\"1000h\"}", "", ""),
          "listeners[0].timeouts.idle: expected a duration from 0s to 720h"},
         {LONG(",\"timeouts\":{\"idle\":-1}", "", ""), "got -1"},
-        {LONG("", ",\"algorithm\":\"ewma\"", ""),
-         "upstreams.u.algorithm: expected \"round_robin\", \"w_round_robin\", \"least_conn\" or "
-         "\"ip_hash\", got \"ewma\""},
+        {LONG("", ",\"algorithm\":\"fastest\"", ""),
+         "upstreams.u.algorithm: expected \"round_robin\", \"w_round_robin\", \"least_conn\", "
+         "\"ip_hash\", \"random_two\", \"ewma\" or \"hash\", got \"fastest\""},
         {LONG("", ",\"health_check\":true", ""), "expected an object, or false, got true"},
         {LONG("", ",\"health_check\":{\"port\":\"99999\"}", ""), "expected a port from 1 to 65535"},
         {LONG("", ",\"health_check\":{\"jitter\":101}", ""), "expected a percentage"},
