@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * probe.c - run one health check over a non-blocking socket.
+ * probe.c - run one health check over a non-blocking socket, through TLS where the upstream has it.
  *
- * A probe owns its socket, its two events and a reference to the conf. It ends in its own callback
- * (probe_finish) or by probe_cancel.
+ * The monitor has no private key, so no certificate is shown to backends that ask for one.
+ *
+ * A probe owns its socket, its transport, its two events and a reference to the conf. It ends in
+ * its own callback (probe_finish) or by probe_cancel.
  */
 #include "master/probe.h"
 
@@ -24,6 +26,7 @@
 
 enum probe_state {
     PROBE_CONNECT, /* the connection is being made */
+    PROBE_SHAKE,   /* the TLS handshake is going on */
     PROBE_SEND,    /* the request is leaving */
     PROBE_READ,    /* the answer is arriving */
     PROBE_TALK,    /* grpc: frames go both ways */
@@ -37,7 +40,7 @@ struct probe {
     probe_done *done;
     void *owner;
     enum probe_state state;
-    int fd; /* -1: none */
+    struct transport wire; /* fd -1: none */
     struct event io;
     struct event deadline;
     uint64_t due_ms;
@@ -60,9 +63,10 @@ static void
 probe_free(struct probe *p)
 {
     event_del(&p->deadline);
-    if (p->fd >= 0) {
+    if (p->wire.fd >= 0) {
         event_del(&p->io);
-        close(p->fd);
+        p->wire.ops->fini(&p->wire);
+        close(p->wire.fd);
     }
     free(p->request);
     probe_answer_fini(&p->answer);
@@ -132,10 +136,23 @@ probe_fail_errno(struct probe *p, int error, const char *doing)
     probe_finish(p, result, why);
 }
 
+/* Reading or writing has failed; errno is the transport's. */
+static void
+probe_fail_io(struct probe *p, const char *doing)
+{
+    char why[sizeof(p->why)];
+    if (!p->wire.tls) {
+        probe_fail_errno(p, errno, doing);
+        return;
+    }
+    snprintf(why, sizeof(why), "%s: %s", doing, transport_tls_error(&p->wire));
+    probe_finish(p, PROBE_FAILED, why);
+}
+
 static void
 probe_listen(struct probe *p, short what)
 {
-    event_assign(&p->io, p->base, p->fd, what | EV_PERSIST, probe_on_io, p);
+    event_assign(&p->io, p->base, p->wire.fd, what | EV_PERSIST, probe_on_io, p);
     event_priority_set(&p->io, 0);
     event_add(&p->io, NULL);
 }
@@ -144,16 +161,17 @@ static int
 probe_open(struct probe *p)
 {
     const struct addr *to = &p->backend->check_addr;
-    p->fd = socket(to->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (p->fd < 0) {
+    int fd = socket(to->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
         return -1;
     }
     int on = 1;
     if (to->sa.sa_family != AF_UNIX) {
-        setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     }
+    transport_init_plain(&p->wire, fd);
     probe_listen(p, EV_WRITE);
-    return connect(p->fd, &to->sa, to->len) < 0 && errno != EINPROGRESS ? -1 : 0;
+    return connect(fd, &to->sa, to->len) < 0 && errno != EINPROGRESS ? -1 : 0;
 }
 
 static int
@@ -180,7 +198,8 @@ probe_start(struct event_base *base, struct conf *conf, const struct conf_backen
     if (!p) {
         return NULL;
     }
-    *p = (struct probe){.base = base, .backend = backend, .done = done, .owner = owner, .fd = -1};
+    *p = (struct probe){
+        .base = base, .backend = backend, .done = done, .owner = owner, .wire.fd = -1};
     p->conf = conf_ref(conf);
     evtimer_assign(&p->deadline, base, probe_on_deadline, p);
     event_priority_set(&p->deadline, 0);
@@ -205,21 +224,100 @@ probe_is_self(const struct probe *p)
 {
     struct addr local = {.len = sizeof(local.un)}, peer = {.len = sizeof(peer.un)};
     if (p->backend->check_addr.sa.sa_family == AF_UNIX ||
-        getsockname(p->fd, &local.sa, &local.len) < 0 ||
-        getpeername(p->fd, &peer.sa, &peer.len) < 0) {
+        getsockname(p->wire.fd, &local.sa, &local.len) < 0 ||
+        getpeername(p->wire.fd, &peer.sa, &peer.len) < 0) {
         return false;
     }
     return addr_eq(&local, &peer);
 }
 
-/* Connected: a TCP probe has its answer. It is closed with RST, which leaves no TIME_WAIT: with
- * thousands of backends those would use up the ports. */
+/* A TCP probe has its answer. A plain connection is closed with RST, which leaves no TIME_WAIT:
+ * with thousands of backends those would use up the ports. A TLS server might take that for an
+ * attack. */
+static void
+probe_pass_tcp(struct probe *p)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    if (p->wire.tls) {
+        p->wire.ops->shutdown(&p->wire);
+    } else {
+        setsockopt(p->wire.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    }
+    probe_finish(p, PROBE_PASSED, "");
+}
+
+/* The connection can be used. */
+static void
+probe_begin_exchange(struct probe *p)
+{
+    if (!p->grpc && !p->request) {
+        probe_pass_tcp(p);
+        return;
+    }
+    p->state = p->grpc ? PROBE_TALK : PROBE_SEND;
+    event_del(&p->io);
+    probe_listen(p, EV_WRITE);
+}
+
+/* ---- TLS ---- */
+
+static const char *
+probe_protocol(const struct probe *p)
+{
+    return p->grpc ? "h2" : p->request ? "http/1.1" : NULL;
+}
+
+/* A backend that asks for a certificate has proven by then who it is: it lives, and more cannot be
+ * known without the key. */
+static bool
+probe_is_met(const struct probe *p)
+{
+    bool is_tcp = !p->grpc && !p->request;
+    return is_tcp && p->backend->upstream->tls->cert.path && transport_tls_was_asked(&p->wire);
+}
+
+static void
+probe_on_shake(struct probe *p)
+{
+    int result = p->wire.ops->handshake(&p->wire);
+    if (result == IO_AGAIN) {
+        bool has_output = p->wire.flags & TRANSPORT_WANT_WRITE;
+        event_del(&p->io);
+        probe_listen(p, has_output ? EV_READ | EV_WRITE : EV_READ);
+    } else if (result == IO_ERROR && probe_is_met(p)) {
+        probe_finish(p, PROBE_PASSED, "");
+    } else if (result == IO_ERROR) {
+        probe_fail_io(p, "TLS");
+    } else if (p->grpc && !slice_eq(transport_tls_alpn(&p->wire), SLICE("h2"))) {
+        probe_finish(p, PROBE_FAILED, "TLS: HTTP/2 was not chosen");
+    } else {
+        probe_begin_exchange(p);
+    }
+}
+
+static void
+probe_begin_tls(struct probe *p)
+{
+    const struct conf_upstream_tls *tls = p->backend->upstream->tls;
+    struct tls_remote *remote = tls_remote_new(tls->client, p->backend->tls_name);
+    int fd = p->wire.fd;
+    int result = remote ? transport_tls_connect(&p->wire, fd, remote, probe_protocol(p)) : -1;
+    tls_remote_unref(remote);
+    if (result < 0) {
+        transport_init_plain(&p->wire, fd);
+        probe_finish(p, PROBE_SKIPPED, "out of memory");
+        return;
+    }
+    p->state = PROBE_SHAKE;
+    probe_on_shake(p);
+}
+
 static void
 probe_on_connected(struct probe *p)
 {
     int error = 0;
     socklen_t len = sizeof(error);
-    if (getsockopt(p->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0) {
+    if (getsockopt(p->wire.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0) {
         error = errno;
     }
     if (error == 0 && probe_is_self(p)) {
@@ -227,67 +325,83 @@ probe_on_connected(struct probe *p)
     }
     if (error != 0) {
         probe_fail_errno(p, error, "connect");
-    } else if (p->grpc) {
-        p->state = PROBE_TALK;
-    } else if (!p->request) {
-        struct linger reset = {.l_onoff = 1, .l_linger = 0};
-        setsockopt(p->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-        probe_finish(p, PROBE_PASSED, "");
+    } else if (p->backend->upstream->tls) {
+        probe_begin_tls(p);
     } else {
-        p->state = PROBE_SEND;
+        probe_begin_exchange(p);
     }
+}
+
+/* ---- http ---- */
+
+/* Bytes taken, IO_AGAIN, IO_ERROR. */
+static ssize_t
+probe_write(struct probe *p, const char *bytes, size_t len)
+{
+    struct iovec piece = {(char *)bytes, len};
+    return p->wire.ops->writev(&p->wire, &piece, len > 0);
 }
 
 static void
 probe_on_writable(struct probe *p)
 {
-    ssize_t n =
-        send(p->fd, p->request + p->request_sent, p->request_len - p->request_sent, MSG_NOSIGNAL);
-    if (n < 0) {
-        if (errno != EAGAIN && errno != EINTR) {
-            probe_fail_errno(p, errno, "send");
-        }
+    ssize_t n = probe_write(p, p->request + p->request_sent, p->request_len - p->request_sent);
+    if (n == IO_ERROR) {
+        probe_fail_io(p, "send");
         return;
     }
-    p->request_sent += (size_t)n;
-    if (p->request_sent == p->request_len) {
+    p->request_sent += n > 0 ? (size_t)n : 0;
+    if (p->request_sent == p->request_len && !(p->wire.flags & TRANSPORT_WANT_WRITE)) {
         p->state = PROBE_READ;
         event_del(&p->io);
         probe_listen(p, EV_READ);
     }
 }
 
+static enum probe_verdict
+read_answer(struct probe *p, bool *is_broken)
+{
+    char bytes[PROBE_HEAD_MAX];
+    enum probe_verdict verdict = PROBE_MORE;
+    do { /* what TLS has inside is told by no event */
+        ssize_t n = p->wire.ops->read(&p->wire, bytes, sizeof(bytes));
+        *is_broken = n == IO_ERROR;
+        if (n > 0) {
+            verdict = probe_answer_feed(&p->answer, bytes, (size_t)n);
+        } else if (n == IO_EOF) {
+            verdict = probe_answer_end(&p->answer);
+        }
+    } while (!*is_broken && verdict == PROBE_MORE && p->wire.ops->pending(&p->wire));
+    return verdict;
+}
+
 static void
 probe_on_readable(struct probe *p)
 {
-    char bytes[PROBE_HEAD_MAX];
-    ssize_t n = recv(p->fd, bytes, sizeof(bytes), 0);
-    if (n < 0) {
-        if (errno != EAGAIN && errno != EINTR) {
-            probe_fail_errno(p, errno, "answer");
-        }
-        return;
-    }
-    enum probe_verdict verdict =
-        n > 0 ? probe_answer_feed(&p->answer, bytes, (size_t)n) : probe_answer_end(&p->answer);
-    if (verdict == PROBE_GOOD) {
+    bool is_broken = false;
+    enum probe_verdict verdict = read_answer(p, &is_broken);
+    if (is_broken) {
+        probe_fail_io(p, "answer");
+    } else if (verdict == PROBE_GOOD) {
         probe_finish(p, PROBE_PASSED, "");
     } else if (verdict == PROBE_BAD) {
         probe_finish(p, PROBE_FAILED, p->answer.why);
     }
 }
 
-/* Send what there is. 0, or the errno of a failure. */
+/* ---- grpc ---- */
+
+/* Send what there is. 0 or IO_ERROR. */
 static int
 talk_send(struct probe *p)
 {
     for (;;) {
         if (p->output.len == 0 && (p->output = probe_grpc_output(p->grpc)).len == 0) {
-            return 0;
+            return probe_write(p, NULL, 0) == IO_ERROR ? IO_ERROR : 0;
         }
-        ssize_t n = send(p->fd, p->output.ptr, p->output.len, MSG_NOSIGNAL);
+        ssize_t n = probe_write(p, p->output.ptr, p->output.len);
         if (n < 0) {
-            return errno == EAGAIN || errno == EINTR ? 0 : errno;
+            return n == IO_AGAIN ? 0 : IO_ERROR;
         }
         p->output = slice_of(p->output.ptr + n, p->output.len - (size_t)n);
     }
@@ -298,34 +412,43 @@ static int
 talk_receive(struct probe *p)
 {
     char bytes[PROBE_HEAD_MAX];
-    ssize_t n = recv(p->fd, bytes, sizeof(bytes), 0);
-    if (n < 0) {
-        return errno == EAGAIN || errno == EINTR ? 0 : errno;
-    }
-    if (n > 0) {
-        probe_grpc_feed(p->grpc, bytes, (size_t)n);
-    } else {
-        probe_grpc_end(p->grpc);
-    }
+    do {
+        ssize_t n = p->wire.ops->read(&p->wire, bytes, sizeof(bytes));
+        if (n == IO_ERROR) {
+            return IO_ERROR;
+        }
+        if (n > 0) {
+            probe_grpc_feed(p->grpc, bytes, (size_t)n);
+        } else if (n == IO_EOF) {
+            probe_grpc_end(p->grpc);
+        }
+    } while (p->grpc->verdict == PROBE_MORE && p->wire.ops->pending(&p->wire));
     return 0;
+}
+
+/* Must the socket become writable before more can leave? */
+static bool
+talk_is_blocked(const struct probe *p)
+{
+    return p->output.len > 0 || (p->wire.flags & TRANSPORT_WANT_WRITE);
 }
 
 static void
 probe_on_talk(struct probe *p)
 {
-    int error = talk_receive(p);
-    if (error == 0 && p->grpc->verdict == PROBE_MORE) {
-        error = talk_send(p);
+    int result = talk_receive(p);
+    if (result == 0 && p->grpc->verdict == PROBE_MORE) {
+        result = talk_send(p);
     }
-    if (error != 0) {
-        probe_fail_errno(p, error, "answer");
+    if (result != 0) {
+        probe_fail_io(p, "answer");
     } else if (p->grpc->verdict == PROBE_GOOD) {
         probe_finish(p, PROBE_PASSED, "");
     } else if (p->grpc->verdict == PROBE_BAD) {
         probe_finish(p, PROBE_FAILED, p->grpc->why);
     } else {
         event_del(&p->io);
-        probe_listen(p, p->output.len > 0 ? EV_READ | EV_WRITE : EV_READ);
+        probe_listen(p, talk_is_blocked(p) ? EV_READ | EV_WRITE : EV_READ);
     }
 }
 
@@ -337,10 +460,21 @@ probe_on_io(evutil_socket_t fd, short what, void *arg)
     struct probe *p = arg;
     switch (p->state) {
     case PROBE_CONNECT: probe_on_connected(p); break;
+    case PROBE_SHAKE: probe_on_shake(p); break;
     case PROBE_SEND: probe_on_writable(p); break;
     case PROBE_READ: probe_on_readable(p); break;
     case PROBE_TALK: probe_on_talk(p); break;
     case PROBE_OVER: event_del(&p->io); break; /* the deadline tells */
+    }
+}
+
+static const char *
+probe_late(const struct probe *p)
+{
+    switch (p->state) {
+    case PROBE_CONNECT: return "connect timeout";
+    case PROBE_SHAKE: return "TLS handshake timeout";
+    default: return "answer timeout";
     }
 }
 
@@ -357,7 +491,6 @@ probe_on_deadline(evutil_socket_t fd, short what, void *arg)
         p->is_extended = true; /* give back the time in which nobody looked at the socket */
         probe_set_deadline(p, late_ms);
     } else {
-        probe_finish(p, PROBE_FAILED,
-                     p->state == PROBE_CONNECT ? "connect timeout" : "answer timeout");
+        probe_finish(p, PROBE_FAILED, probe_late(p));
     }
 }
