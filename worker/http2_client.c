@@ -203,6 +203,7 @@ begin_request(struct http2_client *hc, struct http2_stream *st, enum reason why)
         stream_fail(s, why);
         return;
     }
+    http2_stream_set_length(st, &s->http->req);
     stream_begin(s);
     if (st->stream && !st->is_in_done) {
         http2_stream_expect(st, s->conf_listener->timeouts.request_body, true);

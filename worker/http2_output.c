@@ -215,16 +215,21 @@ why_finished(const struct http2_session *ses)
     return ses->is_going || ses->has_goaway ? REASON_none : REASON_bad_request;
 }
 
-/* Once the end of an early answer has been framed, what is still to come of the request is refused
- * (RFC 9113 8.1). A reset that is submitted before would overtake the answer. */
+/* A reset that is submitted overtakes what its stream has to say, so it is submitted behind that:
+ * behind what could be framed of an answer that is cut, and behind the end of an early one, after
+ * which the rest of the request is refused (RFC 9113 8.1). */
 static void
-refuse_rests(struct http2_session *ses)
+submit_resets(struct http2_session *ses)
 {
-    list_for_each_safe (it, &ses->early) {
+    list_for_each_safe (it, &ses->resets) {
         struct http2_stream *st = container_of(it, struct http2_stream, ready);
-        if (st->is_end_sent) {
-            list_del(&st->ready);
-            http2_stream_reset(st, NGHTTP2_NO_ERROR);
+        if (!st->is_reset && !st->is_end_sent) {
+            continue;
+        }
+        list_del(&st->ready);
+        st->is_reset = true;
+        if (nghttp2_submit_rst_stream(ses->ng, NGHTTP2_FLAG_NONE, st->id, st->reset_code) != 0) {
+            http2_session_break(ses);
         }
     }
     http2_pump(ses);
@@ -234,8 +239,8 @@ void
 http2_session_write(struct http2_session *ses)
 {
     http2_pump(ses);
-    if (!list_is_empty(&ses->early) && ses->ng && !conn_is_blocked(ses->conn)) {
-        refuse_rests(ses);
+    if (!list_is_empty(&ses->resets) && ses->ng && !conn_is_blocked(ses->conn)) {
+        submit_resets(ses);
     }
     write_room(ses);
 }

@@ -314,7 +314,7 @@ http2_session_begin(struct http2_session *ses, struct conn *c, const struct http
     list_init(&ses->dirty);
     list_init(&ses->streams);
     list_init(&ses->ready);
-    list_init(&ses->early);
+    list_init(&ses->resets);
     if (!callbacks || !option) {
         return -1;
     }

@@ -86,7 +86,7 @@ struct http2_session {
     struct list dirty; /* in the list of those that have something to write */
     struct list streams;
     struct list ready;          /* streams whose in can be delivered */
-    struct list early;          /* streams answered before their request was whole */
+    struct list resets;         /* streams to be reset, or whose request is not whole */
     struct http2_room *room;    /* gathered output; NULL: none */
     unsigned nstreams;          /* that nghttp2 has not let go of */
     unsigned depth;             /* > 0: within nghttp2, which is not reentrant */
@@ -101,20 +101,23 @@ struct http2_session {
 
 struct http2_stream {
     struct list link;  /* session.streams; reaper */
-    struct list ready; /* session.ready; session.early */
+    struct list ready; /* session.ready or session.resets */
     struct http2_session *session;
     struct stream *stream; /* NULL: none (yet), or it has let go */
     int32_t id;
+    uint32_t reset_code;
     struct buf *in;                    /* body bytes the other end has not taken */
     struct buf *out;                   /* body bytes that have not left */
     struct slice direct;               /* body bytes of send_body, still where they were read */
     struct http_msg *trailers_in;      /* came before in was delivered; in the stream's memory */
     struct http2_fields *trailers_out; /* go out behind the body; a copy */
+    uint64_t in_left;                  /* is_in_length: bytes of the body that are still to come */
     uint64_t out_left;                 /* is_length: bytes of the body that are still to be given */
     struct timer timer;
     uint64_t recv_due_ms, send_due_ms;
     uint32_t recv_timeout_ms; /* 4 KB of body move recv_due_ms by it; 0: fixed */
     uint32_t recv_progress, send_progress;
+    bool is_in_length;  /* in_left counts */
     bool is_length;     /* out_left counts */
     bool has_request;   /* of a client: the head came whole */
     bool has_answer;    /* a final head has been submitted; of a backend: came (its owner's) */
@@ -193,15 +196,19 @@ http2_stream_recv(struct http2_stream *st);
  */
 void
 http2_stream_on_end(struct http2_stream *st, struct http_msg *trailers);
+/* m, which came on st, says how long the body behind it is. */
+void
+http2_stream_set_length(struct http2_stream *st, const struct http_msg *m);
 /* Something must come within timeout_ms, 0: no limit. Every 4 KB of body move the deadline when
  * is_moving. on_recv_due(). While the other end is blocked there is none. */
 void
 http2_stream_expect(struct http2_stream *st, uint32_t timeout_ms, bool is_moving);
-/* RST_STREAM with that code; what waits is dropped. */
+/* RST_STREAM with that code, behind what flow control lets go in this turn. */
 void
 http2_stream_reset(struct http2_stream *st, uint32_t code);
 /* The exchange forgets st; what was given is still sent. Where the answer's end comes before the
- * request's, the rest of the request is refused behind it (RFC 9113 8.1). */
+ * request's, the rest of the request is refused behind it (RFC 9113 8.1), unless that is only the
+ * END_STREAM behind all of its bytes. */
 void
 http2_stream_leave(struct http2_stream *st);
 

@@ -11,7 +11,8 @@
 
 #define DIRECT_BYTES     2048 /* less waits for more, or for the end, until the turn is over */
 #define FREE_STREAMS_MAX 1024
-#define EARNED_BY_DATA   2 /* window updates: of the stream and of the connection */
+#define END_MS           10000 /* for an END_STREAM behind the last byte of a body */
+#define EARNED_BY_DATA   2     /* window updates: of the stream and of the connection */
 
 static struct list closed_streams = LIST_INIT(closed_streams);
 static struct list free_streams = LIST_INIT(free_streams);
@@ -42,6 +43,8 @@ on_due(struct timer *t)
         st->recv_due_ms = 0;
         if (st->stream) {
             side->on_recv_due(st);
+        } else {
+            http2_stream_reset(st, NGHTTP2_NO_ERROR);
         }
     }
     if (!st->is_closed) {
@@ -113,19 +116,32 @@ http2_stream_closed(struct http2_stream *st)
     free_if_over(st);
 }
 
+/* Of a request that has been answered. */
+static void
+refuse_rest(struct http2_stream *st)
+{
+    if (st->is_in_length && st->in_left == 0) {
+        set_recv_due(st, END_MS);
+        return;
+    }
+    list_add_tail(&st->session->resets, &st->ready);
+    http2_session_mark(st->session);
+}
+
 void
 http2_stream_leave(struct http2_stream *st)
 {
     st->stream = NULL;
     st->trailers_in = NULL;
-    list_del(&st->ready);
+    if (!st->is_reset) {
+        list_del(&st->ready);
+    }
     if (!st->is_closed) {
         st->recv_due_ms = 0;
         update_timer(st);
     }
     if (!st->is_closed && !st->is_reset && !st->is_in_done && st->is_end_given) {
-        list_add_tail(&st->session->early, &st->ready);
-        http2_session_mark(st->session);
+        refuse_rest(st);
     }
     free_if_over(st);
 }
@@ -151,15 +167,14 @@ http2_stream_reap(void)
 void
 http2_stream_reset(struct http2_stream *st, uint32_t code)
 {
-    struct http2_session *ses = st->session;
     if (st->is_closed || st->is_reset) {
         return;
     }
     st->is_reset = true;
-    if (nghttp2_submit_rst_stream(ses->ng, NGHTTP2_FLAG_NONE, st->id, code) != 0) {
-        http2_session_break(ses);
-    }
-    http2_session_mark(ses);
+    st->reset_code = code;
+    list_del(&st->ready);
+    list_add_tail(&st->session->resets, &st->ready);
+    http2_session_mark(st->session);
 }
 
 /* ---- in ---- */
@@ -226,8 +241,16 @@ pass_on(struct http2_stream *st, struct slice bytes)
 }
 
 void
+http2_stream_set_length(struct http2_stream *st, const struct http_msg *m)
+{
+    st->is_in_length = (m->seen & HTTP_SEEN_LENGTH) != 0;
+    st->in_left = m->length;
+}
+
+void
 http2_stream_on_body(struct http2_stream *st, struct slice bytes)
 {
+    st->in_left -= bytes.len < st->in_left ? bytes.len : st->in_left;
     if (!st->stream) {
         return; /* an answer has ended the exchange: thrown away */
     }
