@@ -95,6 +95,22 @@ activation_take(void)
     unsetenv("LISTEN_FDNAMES");
 }
 
+void
+activation_inherit(int fd)
+{
+    if (nlent < LENT_MAX) {
+        take(fd);
+    } else {
+        close(fd);
+    }
+}
+
+int
+activation_get(unsigned i)
+{
+    return i < nlent ? lent[i].fd : -1;
+}
+
 static struct lent *
 find(const struct addr *addr)
 {

@@ -17,6 +17,13 @@
 void
 activation_take(void);
 
+/* One that a former master was given: it is ours now. */
+void
+activation_inherit(int fd);
+/* The i-th, to be handed on; -1 after the last. */
+int
+activation_get(unsigned i);
+
 /* The descriptor that listens on this address, or -1. */
 int
 activation_find(const struct addr *addr);

@@ -28,6 +28,7 @@ print_usage(FILE *out)
           "  reload   read the configuration again; waits for the verdict\n"
           "  status   listeners, upstreams, backends, workers\n"
           "  stop     graceful stop\n"
+          "  upgrade  replace the running binary; waits until the new one is in charge\n"
           "  -s SOCKET  the control socket (default " DEFAULT_SOCKET ")\n"
           "  -j         print JSON\n",
           out);
@@ -148,7 +149,13 @@ show(const char *command, const char *line, bool as_json)
 static bool
 is_command(const char *word)
 {
-    return strcmp(word, "reload") == 0 || strcmp(word, "status") == 0 || strcmp(word, "stop") == 0;
+    static const char *const words[] = {"reload", "status", "stop", "upgrade"};
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strcmp(word, words[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 int

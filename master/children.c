@@ -303,3 +303,39 @@ child_kill(struct child *child, int signal_number)
         kill(child->pid, signal_number);
     }
 }
+
+/* ---- all of them ---- */
+
+bool
+children_all_serve(uint64_t gen)
+{
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        const struct child *child = &master.children[i];
+        if (child->is_wanted &&
+            (child->state != SHM_CHILD_SERVING || child->gen != gen || !child->is_committed)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool
+children_is_starting(void)
+{
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        if (master.children[i].state == SHM_CHILD_STARTING) {
+            return true;
+        }
+    }
+    return false;
+}
+
+unsigned
+children_serving(void)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < SHM_ROWS; i++) {
+        count += master.children[i].state == SHM_CHILD_SERVING;
+    }
+    return count;
+}

@@ -81,4 +81,13 @@ child_kill(struct child *child, int signal_number);
 void
 child_unlink(struct child *child);
 
+/* Does every wanted child serve generation gen? */
+bool
+children_all_serve(uint64_t gen);
+/* Is a child between its fork and its first COMMITTED? */
+bool
+children_is_starting(void);
+unsigned
+children_serving(void);
+
 #endif

@@ -23,6 +23,9 @@
 #include "master/master.h"
 #include "master/reload.h"
 #include "master/status_json.h"
+#include "master/stop.h"
+#include "master/takeover.h"
+#include "master/upgrade.h"
 #include "shared/log.h"
 
 #define CONTROL_CLIENTS   32
@@ -33,8 +36,8 @@ struct control_client {
     struct list link;
     struct bufferevent *bev;
     struct event *deadline; /* for its line, then for taking the answer */
-    struct reload_waiter waiter;
-    bool is_waiting; /* for the verdict of a reload */
+    struct verdict_waiter waiter;
+    bool is_waiting; /* for a verdict */
     bool is_answered;
 };
 
@@ -42,7 +45,12 @@ static struct list clients = LIST_INIT(clients);
 static unsigned nclients;
 static int listen_fd = -1;
 static struct event *acceptable;
-static char *bound_path;
+static struct {
+    char *path;  /* where it shall be; NULL: none is open */
+    char *there; /* where it is */
+    dev_t dev;
+    ino_t ino;
+} bound;
 
 /* ---- clients ---- */
 
@@ -117,11 +125,21 @@ status_reply(void)
 }
 
 static void
-on_reloaded(struct reload_waiter *waiter, bool is_ok, const char *why)
+on_verdict(struct verdict_waiter *waiter, bool is_ok, const char *why)
 {
     struct control_client *client = container_of(waiter, struct control_client, waiter);
     client->is_waiting = false;
     client_answer(client, verdict(is_ok, why));
+}
+
+static void
+client_wait(struct control_client *client)
+{
+    client->is_waiting = true;
+    client->waiter.done = on_verdict;
+    event_del(client->deadline);
+    /* One that has shut its sending side down still wants the verdict. */
+    bufferevent_disable(client->bev, EV_READ);
 }
 
 static void
@@ -130,17 +148,17 @@ client_serve(struct control_client *client, struct slice line)
     char why[128];
     switch (control_request_parse(line, why, sizeof(why))) {
     case CONTROL_RELOAD:
-        client->is_waiting = true;
-        client->waiter.done = on_reloaded;
-        event_del(client->deadline);
-        /* One that has shut its sending side down still wants the verdict. */
-        bufferevent_disable(client->bev, EV_READ);
+        client_wait(client);
         reload_request("akashctl", &client->waiter);
+        break;
+    case CONTROL_UPGRADE:
+        client_wait(client);
+        upgrade_request("akashctl", &client->waiter);
         break;
     case CONTROL_STATUS: client_answer(client, status_reply()); break;
     case CONTROL_STOP:
         client_answer(client, verdict(true, ""));
-        master_stop("akashctl");
+        stop_request("akashctl");
         break;
     case CONTROL_BAD: client_answer(client, verdict(false, why)); break;
     }
@@ -223,13 +241,19 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 
 /* ---- the socket ---- */
 
-/* Does somebody answer there? */
+/* Does somebody answer there who is not the former master? */
 static bool
 is_answered(const struct sockaddr_un *sun)
 {
+    struct ucred peer = {0};
+    socklen_t len = sizeof(peer);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool answers = fd >= 0 && (connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) == 0 ||
                                errno == EAGAIN);
+    if (answers && takeover_is_pending() &&
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0) {
+        answers = peer.pid != takeover_former();
+    }
     if (fd >= 0) {
         close(fd);
     }
@@ -253,9 +277,9 @@ bind_socket(const struct conf *conf, const struct sockaddr_un *sun)
         return -1;
     }
     mode_t mask = umask(0177);
-    int bound = bind(listen_fd, (const struct sockaddr *)sun, sizeof(*sun));
+    int rc = bind(listen_fd, (const struct sockaddr *)sun, sizeof(*sun));
     umask(mask);
-    if (bound != 0) {
+    if (rc != 0) {
         return -1;
     }
     struct group *group = conf->control.group ? getgrnam(conf->control.group) : NULL;
@@ -265,57 +289,10 @@ bind_socket(const struct conf *conf, const struct sockaddr_un *sun)
     return chmod(sun->sun_path, conf->control.mode) == 0 ? listen(listen_fd, CONTROL_BACKLOG) : -1;
 }
 
-static int
-fail_open(const struct conf *conf, char *why, size_t why_size, const char *cause)
+static void
+stop_listening(void)
 {
-    if (listen_fd >= 0) {
-        close(listen_fd);
-        listen_fd = -1;
-    }
-    snprintf(why, why_size, "control_socket: %s: %s", conf->control.path, cause);
-    if (conf->control.given) {
-        return -1;
-    }
-    log_warn("%s; akashctl will not work", why);
-    return 0;
-}
-
-int
-control_open(const struct conf *conf, char *why, size_t why_size)
-{
-    struct sockaddr_un sun = {.sun_family = AF_UNIX};
-    if (!conf->control.path) {
-        return 0;
-    }
-    if (strlen(conf->control.path) >= sizeof(sun.sun_path)) {
-        return fail_open(conf, why, why_size, "the path is too long");
-    }
-    memcpy(sun.sun_path, conf->control.path, strlen(conf->control.path));
-    make_folder(conf->control.path);
-    if (is_answered(&sun)) {
-        return fail_open(conf, why, why_size, "another akashd answers there");
-    }
     struct stat st;
-    if (lstat(sun.sun_path, &st) == 0 && S_ISSOCK(st.st_mode)) {
-        unlink(sun.sun_path); /* left behind by one that was killed */
-    }
-    if (bind_socket(conf, &sun) != 0) {
-        return fail_open(conf, why, why_size, strerror(errno));
-    }
-    bound_path = strdup(sun.sun_path);
-    acceptable = event_new(master.base, listen_fd, EV_READ | EV_PERSIST, on_acceptable, NULL);
-    if (!acceptable || event_add(acceptable, NULL) != 0) {
-        return fail_open(conf, why, why_size, "out of memory");
-    }
-    return 0;
-}
-
-void
-control_close(void)
-{
-    while (!list_is_empty(&clients)) {
-        client_close(list_first(&clients, struct control_client, link));
-    }
     if (acceptable) {
         event_free(acceptable);
         acceptable = NULL;
@@ -324,9 +301,123 @@ control_close(void)
         close(listen_fd);
         listen_fd = -1;
     }
-    if (bound_path) {
-        unlink(bound_path);
-        free(bound_path);
-        bound_path = NULL;
+    /* In its place may stand another's by now. */
+    if (bound.there && lstat(bound.there, &st) == 0 && st.st_dev == bound.dev &&
+        st.st_ino == bound.ino) {
+        unlink(bound.there);
     }
+    free(bound.path);
+    free(bound.there);
+    bound.path = NULL;
+    bound.there = NULL;
+}
+
+static int
+fail_open(const struct conf *conf, char *why, size_t why_size, const char *cause)
+{
+    snprintf(why, why_size, "control_socket: %s: %s", conf->control.path, cause);
+    stop_listening();
+    if (conf->control.given) {
+        return -1;
+    }
+    log_warn("%s; akashctl will not work", why);
+    return 0;
+}
+
+static int
+remember(const char *path, const struct sockaddr_un *sun)
+{
+    struct stat st;
+    bound.path = strdup(path);
+    bound.there = strdup(sun->sun_path);
+    if (!bound.path || !bound.there || lstat(sun->sun_path, &st) != 0) {
+        return -1;
+    }
+    bound.dev = st.st_dev;
+    bound.ino = st.st_ino;
+    return 0;
+}
+
+static int
+watch_socket(void)
+{
+    acceptable = event_new(master.base, listen_fd, EV_READ | EV_PERSIST, on_acceptable, NULL);
+    return acceptable ? event_add(acceptable, NULL) : -1;
+}
+
+/* What a server that was killed has left is in nobody's use. */
+static void
+remove_stale(const struct sockaddr_un *sun)
+{
+    struct stat st;
+    if (lstat(sun->sun_path, &st) == 0 && S_ISSOCK(st.st_mode)) {
+        unlink(sun->sun_path);
+    }
+}
+
+int
+control_open(const struct conf *conf, char *why, size_t why_size)
+{
+    struct sockaddr_un sun = {.sun_family = AF_UNIX};
+    const char *ending = takeover_is_pending() ? ".new" : "";
+    if (!conf->control.path) {
+        return 0;
+    }
+    if (strlen(conf->control.path) + sizeof(".new") > sizeof(sun.sun_path)) {
+        return fail_open(conf, why, why_size, "the path is too long");
+    }
+    strcpy(sun.sun_path, conf->control.path);
+    make_folder(conf->control.path);
+    if (is_answered(&sun)) {
+        return fail_open(conf, why, why_size, "another akashd answers there");
+    }
+    strcat(sun.sun_path, ending);
+    remove_stale(&sun);
+    if (bind_socket(conf, &sun) != 0 || remember(conf->control.path, &sun) != 0 ||
+        watch_socket() != 0) {
+        return fail_open(conf, why, why_size, strerror(errno));
+    }
+    return 0;
+}
+
+void
+control_settle(void)
+{
+    if (bound.there && rename(bound.there, bound.path) != 0) {
+        log_error("control_socket: %s: %s; akashctl finds it at %s", bound.path, strerror(errno),
+                  bound.there);
+    } else if (bound.there) {
+        free(bound.there);
+        bound.there = strdup(bound.path);
+    }
+}
+
+void
+control_restore(const struct conf *conf)
+{
+    struct stat st;
+    char why[256];
+    if (!bound.there ||
+        (lstat(bound.there, &st) == 0 && st.st_dev == bound.dev && st.st_ino == bound.ino)) {
+        return;
+    }
+    stop_listening();
+    if (control_open(conf, why, sizeof(why)) < 0) {
+        log_error("%s", why);
+    }
+}
+
+void
+control_leave(void)
+{
+    stop_listening();
+}
+
+void
+control_close(void)
+{
+    while (!list_is_empty(&clients)) {
+        client_close(list_first(&clients, struct control_client, link));
+    }
+    stop_listening();
 }

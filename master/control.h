@@ -20,6 +20,15 @@
  * The default path that cannot be made is a warning. */
 int
 control_open(const struct conf *conf, char *why, size_t why_size);
+/* Beside a former master control_open made it under another name: put it in the former's place. */
+void
+control_settle(void);
+/* Another has put its own in our place and is gone: open it again, if that is needed. */
+void
+control_restore(const struct conf *conf);
+/* Let nobody in any more; whoever waits for an answer gets it. */
+void
+control_leave(void);
 void
 control_close(void);
 

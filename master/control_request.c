@@ -13,6 +13,7 @@ static const char *const names[] = {
     [CONTROL_RELOAD] = "reload",
     [CONTROL_STATUS] = "status",
     [CONTROL_STOP] = "stop",
+    [CONTROL_UPGRADE] = "upgrade",
 };
 
 static enum control_command

@@ -15,6 +15,7 @@ enum control_command {
     CONTROL_RELOAD,
     CONTROL_STATUS,
     CONTROL_STOP,
+    CONTROL_UPGRADE,
     CONTROL_BAD /* not one of them; why says what is wrong */
 };
 

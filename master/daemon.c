@@ -10,7 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "master/bind.h"
 
 static int parent = -1; /* where the waiting parent reads */
 
@@ -90,21 +94,81 @@ daemon_pid_file(const struct master_options *options, const struct conf *conf)
     return options->pid_file ? options->pid_file : conf->pid_file;
 }
 
+/* The file as it was written: a new master may have put its own in that place. */
+static struct {
+    char *path;
+    int fd; /* keeps the lock */
+} pid_file = {.fd = -1};
+
+static long
+read_pid(int fd)
+{
+    char text[32] = "";
+    ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+    return n > 0 ? strtol(text, NULL, 10) : 0;
+}
+
+int
+daemon_check_pid(const char *path, pid_t other, char *why, size_t why_size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) {
+        return 0; /* none, or one that writing will tell about */
+    }
+    bool is_taken = flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+    long pid = read_pid(fd);
+    close(fd);
+    if (!is_taken || (other != 0 && pid == (long)other)) {
+        return 0;
+    }
+    snprintf(why, why_size, "pid_file: %s: akashd runs already, process %ld", path, pid);
+    return -1;
+}
+
+static int
+write_locked(int fd)
+{
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0 || dprintf(fd, "%ld\n", (long)getpid()) < 0) {
+        return -1;
+    }
+    return 0;
+}
+
 int
 daemon_write_pid(const char *path)
 {
     char temporary[PATH_MAX];
     snprintf(temporary, sizeof(temporary), "%s.%ld", path, (long)getpid());
-    FILE *file = fopen(temporary, "we");
-    if (!file) {
-        return -1;
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    char *copy = fd < 0 ? NULL : strdup(path);
+    if (!copy) {
+        return bind_give_up(fd);
     }
-    fprintf(file, "%ld\n", (long)getpid());
-    if (fclose(file) != 0 || rename(temporary, path) != 0) {
+    if (write_locked(fd) < 0 || rename(temporary, path) < 0) {
         int error = errno;
         unlink(temporary);
+        free(copy);
         errno = error;
-        return -1;
+        return bind_give_up(fd);
     }
+    pid_file.path = copy;
+    pid_file.fd = fd;
     return 0;
+}
+
+void
+daemon_remove_pid(void)
+{
+    struct stat own, there;
+    if (pid_file.fd < 0) {
+        return;
+    }
+    if (fstat(pid_file.fd, &own) == 0 && lstat(pid_file.path, &there) == 0 &&
+        own.st_dev == there.st_dev && own.st_ino == there.st_ino) {
+        unlink(pid_file.path);
+    }
+    close(pid_file.fd);
+    free(pid_file.path);
+    pid_file.path = NULL;
+    pid_file.fd = -1;
 }

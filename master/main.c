@@ -13,6 +13,7 @@
 #include "master/daemon.h"
 #include "master/generation.h"
 #include "master/master.h"
+#include "master/takeover.h"
 #include "shared/child.h"
 #include "shared/title.h"
 
@@ -62,17 +63,19 @@ check(const struct cmdline *cmd)
 }
 
 static enum master_exit
-run(const struct cmdline *cmd)
+run(const struct cmdline *cmd, char **argv)
 {
     struct master_options options = {
         .origin = origin_of(cmd),
+        .argv = argv,
         .pid_file = cmd->pid_file,
         .is_daemon = cmd->is_daemon,
         .is_demo = cmd->is_demo,
         .worker = worker_main,
         .monitor = monitor_main,
     };
-    if (cmd->is_daemon && daemon_begin() < 0) {
+    /* A new binary is where its former master was already. */
+    if (cmd->is_daemon && !takeover_is_asked() && daemon_begin() < 0) {
         fprintf(stderr, "akashd: cannot go to the background: %s\n", strerror(errno));
         return MASTER_EXIT_START;
     }
@@ -106,5 +109,5 @@ main(int argc, char **argv)
     case CMDLINE_PRINT_CONF: return check(&cmd);
     case CMDLINE_RUN: break;
     }
-    return run(&cmd);
+    return run(&cmd, argv);
 }

@@ -21,104 +21,26 @@
 #include "master/control.h"
 #include "master/daemon.h"
 #include "master/demo.h"
+#include "master/heartbeat.h"
 #include "master/notify.h"
 #include "master/reload.h"
+#include "master/rows.h"
 #include "master/slots.h"
+#include "master/stop.h"
 #include "master/supervise.h"
+#include "master/takeover.h"
+#include "master/upgrade.h"
 #include "shared/clock.h"
 #include "shared/log.h"
 #include "shared/title.h"
 
-#define TICK_MS      1000
-#define LAST_KILL_MS 1000 /* from the second signal to stop to KILL */
+#define TICK_MS 1000
 
 struct master master;
 
 static struct event *signals[8];
-static struct event *tick, *lame, *watchdog, *last_kill;
+static struct event *tick, *watchdog;
 static struct load *load; /* of the first configuration */
-
-/* ---- the end ---- */
-
-void
-master_fail(enum master_exit status)
-{
-    if (master.state >= MASTER_RUNNING) {
-        return; /* what runs goes on */
-    }
-    master.exit_status = status;
-    supervise_kill_all();
-    event_base_loopbreak(master.base);
-}
-
-static void
-begin_drain(void)
-{
-    if (master.state >= MASTER_DRAINING) {
-        return;
-    }
-    master.state = MASTER_DRAINING;
-    sockets_let_nobody_in(&master.sockets, NULL);
-    supervise_retire_all(master.current.conf->drain_timeout);
-    sockets_close_listeners(&master.sockets);
-    master_on_children_changed();
-}
-
-static void
-on_lame_over(evutil_socket_t fd, short what, void *arg)
-{
-    begin_drain();
-}
-
-static void
-on_last_kill(evutil_socket_t fd, short what, void *arg)
-{
-    supervise_kill_all();
-}
-
-static void
-stop_at_once(const char *cause)
-{
-    struct timeval wait = {.tv_sec = LAST_KILL_MS / 1000};
-    log_info("akashd: %s again: stopping at once", cause);
-    master.state = MASTER_DRAINING;
-    event_add(last_kill, &wait);
-    sockets_let_nobody_in(&master.sockets, NULL);
-    supervise_retire_all(0);
-    sockets_close_listeners(&master.sockets);
-    master_on_children_changed();
-}
-
-static void
-begin_stop(const char *cause)
-{
-    uint32_t ms = master.current.conf->lame_duck;
-    struct timeval wait = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-    log_info("akashd: %s: stopping: running streams have %u s", cause,
-             master.current.conf->drain_timeout / 1000);
-    master.state = MASTER_LAME;
-    shm_set(&master.shm.m->is_draining, 1);
-    notify_send(NOTIFY_STOPPING, "draining");
-    reload_shutdown();
-    if (ms == 0) {
-        begin_drain();
-    } else {
-        event_add(lame, &wait);
-    }
-}
-
-void
-master_stop(const char *cause)
-{
-    master.stop_signals++;
-    if (master.state < MASTER_RUNNING) {
-        master_fail(MASTER_EXIT_OK);
-    } else if (master.state == MASTER_RUNNING) {
-        begin_stop(cause);
-    } else if (master.state < MASTER_ENDING) {
-        stop_at_once(cause);
-    }
-}
 
 /* ---- progress ---- */
 
@@ -139,14 +61,23 @@ log_ready(void)
              conf->workers == 1 ? "" : "s", where);
 }
 
+void
+master_publish(void)
+{
+    struct shm_master *m = master.shm.m;
+    shm_set(&m->pid, (uint64_t)getpid());
+    shm_set(&m->gen, master.current.conf->gen);
+    shm_set(&m->conf_hash, master.current.conf->hash);
+}
+
 static void
 become_ready(void)
 {
     const char *pid_file = daemon_pid_file(master.options, master.current.conf);
     master.state = MASTER_RUNNING;
     sockets_keep(&master.sockets);
-    shm_set(&master.shm.m->gen, master.current.conf->gen);
-    shm_set(&master.shm.m->conf_hash, master.current.conf->hash);
+    master_publish();
+    shm_set(&master.shm.m->started_us, clock_wall_us());
     shm_set(&master.shm.m->reload_ok, 1);
     shm_set(&master.shm.m->reload_success_s, clock_wall_us() / 1000000);
     if (pid_file && daemon_write_pid(pid_file) < 0) {
@@ -159,13 +90,37 @@ become_ready(void)
 }
 
 void
+master_take_charge(void)
+{
+    const struct conf *conf = master.current.conf;
+    /* Addresses that are no longer served: the former workers take what is queued there. */
+    sockets_own(&master.sockets);
+    sockets_let_nobody_in(&master.sockets, conf);
+    sockets_sweep(&master.sockets, conf);
+    slots_sweep(&master.shm, conf, conf->gen);
+    control_settle();
+    become_ready();
+    rows_watch();
+    supervise_want_monitor();
+    adopt_settle();
+}
+
+void
 master_on_children_changed(void)
 {
-    if (master.state == MASTER_STARTING && supervise_all_serve(master.current.conf->gen)) {
-        become_ready();
+    if (master.state == MASTER_STARTING && children_all_serve(master.current.conf->gen)) {
+        if (takeover_is_pending()) {
+            takeover_serve();
+        } else {
+            become_ready();
+        }
     }
+    upgrade_check();
     if (master.state == MASTER_RUNNING) {
         reload_check();
+    }
+    if (master.state == MASTER_REPLACED && !supervise_has_workers()) {
+        event_base_loopbreak(master.base);
     }
     if (master.state == MASTER_DRAINING && !supervise_has_workers()) {
         master.state = MASTER_ENDING;
@@ -182,7 +137,8 @@ static void
 fail_start(const char *why)
 {
     log_error("%s", why);
-    master_fail(MASTER_EXIT_START);
+    takeover_fail(why);
+    stop_failed(MASTER_EXIT_START);
 }
 
 static int
@@ -200,12 +156,13 @@ open_wakes(void)
 static int
 open_segment(char *why, size_t size)
 {
+    if (takeover_map_segment()) {
+        return 0;
+    }
     if (shm_create(&master.shm) != 0 || open_wakes() != 0) {
         snprintf(why, size, "segment: %s", strerror(errno));
         return -1;
     }
-    shm_set(&master.shm.m->started_us, clock_wall_us());
-    shm_set(&master.shm.m->pid, (uint64_t)getpid());
     shm_keys_rotate(&master.shm, clock_wall_us() / 1000000);
     return 0;
 }
@@ -216,7 +173,9 @@ start(void)
 {
     char why[512];
     struct conf *conf = master.current.conf;
-    if (identity_find(&master.identity, conf->user, conf->group, why, sizeof(why)) < 0 ||
+    const char *pid_file = daemon_pid_file(master.options, conf);
+    if ((pid_file && daemon_check_pid(pid_file, takeover_former(), why, sizeof(why)) < 0) ||
+        identity_find(&master.identity, conf->user, conf->group, why, sizeof(why)) < 0 ||
         open_segment(why, sizeof(why)) < 0 ||
         slots_claim(&master.shm, conf, why, sizeof(why)) < 0 ||
         sockets_prepare(&master.sockets, conf, conf->workers, why, sizeof(why)) < 0 ||
@@ -242,8 +201,10 @@ on_loaded(struct generation *gen, const struct conf_errors *errors, void *arg)
     for (unsigned i = 0; i < errors->nerrors; i++) {
         fprintf(stderr, "%s\n", errors->errors[i]);
     }
+    takeover_step();
     if (!gen->conf) {
-        master_fail(MASTER_EXIT_CONFIG);
+        takeover_fail(errors->nerrors > 0 ? errors->errors[0] : "the configuration is wrong");
+        stop_failed(MASTER_EXIT_CONFIG);
         return;
     }
     master.current = *gen;
@@ -264,19 +225,22 @@ reopen_logs(void)
         child_send_logs(&master.children[i], &master.current.logs);
     }
     log_info("akashd: SIGUSR1: log files reopened");
+    if (master.state == MASTER_RUNNING) {
+        rows_signal_masters(SIGUSR1);
+    }
 }
 
 static void
 on_signal(evutil_socket_t number, short what, void *arg)
 {
     switch (number) {
-    case SIGTERM: master_stop("SIGTERM"); break;
-    case SIGINT: master_stop("SIGINT"); break;
-    case SIGQUIT: master_stop("SIGQUIT"); break;
+    case SIGTERM: stop_request("SIGTERM"); break;
+    case SIGINT: stop_request("SIGINT"); break;
+    case SIGQUIT: stop_request("SIGQUIT"); break;
     case SIGHUP: reload_request("SIGHUP", NULL); break;
     case SIGCHLD: supervise_reap(); break;
     case SIGUSR1: reopen_logs(); break;
-    default: log_warn("akashd: SIGUSR2: this version cannot replace its binary; nothing was done");
+    default: upgrade_request("SIGUSR2", NULL);
     }
 }
 
@@ -287,15 +251,17 @@ on_tick(evutil_socket_t fd, short what, void *arg)
     if (master.state == MASTER_LOADING) {
         return;
     }
-    shm_set(&master.shm.m->heartbeat_ms, now);
-    shm_keys_rotate(&master.shm, clock_wall_us() / 1000000);
-    supervise_tick(now);
+    if (!takeover_is_pending() && master.state != MASTER_REPLACED) {
+        shm_set(&master.shm.m->heartbeat_ms, now);
+        shm_keys_rotate(&master.shm, clock_wall_us() / 1000000);
+    }
+    heartbeat_tick(now);
 }
 
 static void
 on_watchdog(evutil_socket_t fd, short what, void *arg)
 {
-    if (supervise_is_healthy(clock_mono_ms())) {
+    if (master.state != MASTER_REPLACED && heartbeat_all_young(clock_mono_ms())) {
         notify_send(NOTIFY_WATCHDOG, NULL);
     }
 }
@@ -330,11 +296,9 @@ open_loop(void)
         }
     }
     tick = every(TICK_MS, on_tick);
-    lame = event_new(master.base, -1, 0, on_lame_over, NULL);
-    last_kill = event_new(master.base, -1, 0, on_last_kill, NULL);
     uint64_t watchdog_ms = notify_watchdog_ms();
     watchdog = watchdog_ms ? every(watchdog_ms, on_watchdog) : NULL;
-    return tick && lame && last_kill ? 0 : -1;
+    return tick && stop_open() == 0 ? 0 : -1;
 }
 
 static void
@@ -345,7 +309,7 @@ close_loop(void)
             event_free(signals[i]);
         }
     }
-    struct event *timers[] = {tick, lame, watchdog, last_kill};
+    struct event *timers[] = {tick, watchdog};
     for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
         if (timers[i]) {
             event_free(timers[i]);
@@ -383,24 +347,26 @@ close_children(void)
 static void
 clean_up(void)
 {
-    const char *pid_file =
-        master.current.conf ? daemon_pid_file(master.options, master.current.conf) : NULL;
-    if (master.exit_status == MASTER_EXIT_OK && master.state == MASTER_ENDING) {
-        log_info("akashd: stopped: %llu streams were cut", (unsigned long long)master.cut);
-        if (pid_file) {
-            unlink(pid_file);
-        }
+    if (master.exit_status == MASTER_EXIT_OK && master.state >= MASTER_ENDING) {
+        log_info("akashd: %s: %llu streams were cut",
+                 master.state == MASTER_REPLACED ? "this former process has ended" : "stopped",
+                 (unsigned long long)master.cut);
+        daemon_remove_pid();
     }
     if (load) {
         load_cancel(load);
     }
     control_close();
     demo_stop();
+    upgrade_fini();
     close_children();
     sockets_close_all(&master.sockets);
     activation_close();
+    rows_fini();
+    takeover_fini();
     generation_fini(&master.current);
     close_loop();
+    stop_close();
     event_base_free(master.base);
     notify_close();
 }
@@ -441,6 +407,12 @@ master_run(struct master_options *options)
     }
     title_set("akashd: master %s", options->origin.path);
     umask(022);
+    char why[256];
+    upgrade_program(); /* the folder that a relative path began in may not be ours for ever */
+    if (takeover_begin(why, sizeof(why)) < 0) {
+        log_error("upgrade: %s", why);
+        return MASTER_EXIT_START;
+    }
     struct load *begun = load_start(&options->origin, master.base, on_loaded, NULL);
     if (begun) {
         load = begun; /* else on_loaded has been called already */

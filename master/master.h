@@ -23,6 +23,7 @@ enum master_exit { MASTER_EXIT_OK, MASTER_EXIT_CONFIG, MASTER_EXIT_START };
 
 struct master_options {
     struct generation_origin origin;
+    char **argv;          /* of main(): what an upgrade starts the new binary with */
     const char *pid_file; /* NULL: the configuration's */
     bool is_daemon;
     bool is_demo;
@@ -36,7 +37,8 @@ enum master_state {
     MASTER_RUNNING,
     MASTER_LAME,     /* asked to stop: not ready any more, still accepting */
     MASTER_DRAINING, /* workers retire */
-    MASTER_ENDING    /* the monitor goes last */
+    MASTER_ENDING,   /* the monitor goes last */
+    MASTER_REPLACED  /* another is in charge; our workers retire */
 };
 
 struct master {
@@ -66,12 +68,12 @@ master_run(struct master_options *options);
 /* A child began to serve or has gone: whoever waits for that looks again. */
 void
 master_on_children_changed(void);
-/* Give up while starting. */
+/* The former master has let go: this one is in charge. */
 void
-master_fail(enum master_exit status);
-/* Stop gracefully; again: at once. */
+master_take_charge(void);
+/* Say in the segment who is in charge, and what is in force. */
 void
-master_stop(const char *cause);
+master_publish(void);
 static inline bool
 master_is_stopping(void)
 {

@@ -30,6 +30,7 @@ notify_lines(const struct notify_message *message, char *buf, size_t size)
                         (unsigned long long)message->mono_us);
     case NOTIFY_STOPPING: return snprintf(buf, size, "STOPPING=1\n");
     case NOTIFY_WATCHDOG: return snprintf(buf, size, "WATCHDOG=1\n");
+    case NOTIFY_MAIN_PID: return snprintf(buf, size, "MAINPID=%ld\n", (long)message->main_pid);
     case NOTIFY_STATUS: break;
     }
     buf[0] = '\0';
@@ -82,17 +83,29 @@ notify_close(void)
     }
 }
 
+static void
+notify_put(const struct notify_message *message)
+{
+    char buf[2048];
+    if (notify.fd >= 0) {
+        size_t len = notify_build(message, buf, sizeof(buf));
+        sendto(notify.fd, buf, len, MSG_NOSIGNAL, (struct sockaddr *)&notify.addr, notify.addr_len);
+    }
+}
+
 void
 notify_send(enum notify_event event, const char *status)
 {
-    if (notify.fd < 0) {
-        return;
-    }
     struct notify_message message = {
         .event = event, .status = status, .mono_us = clock_mono_us(), .main_pid = getpid()};
-    char buf[2048];
-    size_t len = notify_build(&message, buf, sizeof(buf));
-    sendto(notify.fd, buf, len, MSG_NOSIGNAL, (struct sockaddr *)&notify.addr, notify.addr_len);
+    notify_put(&message);
+}
+
+void
+notify_main_pid(pid_t pid)
+{
+    struct notify_message message = {.event = NOTIFY_MAIN_PID, .main_pid = pid};
+    notify_put(&message);
 }
 
 uint64_t

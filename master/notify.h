@@ -17,6 +17,7 @@ enum notify_event {
     NOTIFY_RELOADING,
     NOTIFY_STOPPING,
     NOTIFY_STATUS,
+    NOTIFY_MAIN_PID, /* another process is the main one now */
     NOTIFY_WATCHDOG
 };
 
@@ -24,7 +25,7 @@ struct notify_message {
     enum notify_event event;
     const char *status; /* NULL: none */
     uint64_t mono_us;   /* RELOADING */
-    pid_t main_pid;     /* READY */
+    pid_t main_pid;     /* READY, MAIN_PID */
 };
 
 /* The datagram for an event; returns its length, at most size - 1; a newline in the status becomes
@@ -39,6 +40,8 @@ void
 notify_close(void);
 void
 notify_send(enum notify_event event, const char *status);
+void
+notify_main_pid(pid_t pid);
 
 /* How often the manager wants to hear WATCHDOG, in milliseconds (half of WATCHDOG_USEC); 0: never.
  */

@@ -13,6 +13,7 @@
 #include "master/notify.h"
 #include "master/slots.h"
 #include "master/supervise.h"
+#include "master/upgrade.h"
 #include "shared/clock.h"
 #include "shared/log.h"
 
@@ -42,16 +43,6 @@ reload_begin(void);
 /* ---- verdicts ---- */
 
 static void
-reload_answer(struct list *waiters, bool is_ok, const char *why)
-{
-    while (!list_is_empty(waiters)) {
-        struct reload_waiter *w = list_first(waiters, struct reload_waiter, link);
-        list_del(&w->link);
-        w->done(w, is_ok, why);
-    }
-}
-
-static void
 reload_record(bool is_ok, const char *why)
 {
     struct shm_master *m = master.shm.m;
@@ -63,6 +54,17 @@ reload_record(bool is_ok, const char *why)
     }
 }
 
+/* One event a line: a wrong file may have several errors. */
+static void
+log_refusal(const char *why)
+{
+    const char *end;
+    for (; (end = strchr(why, '\n')); why = end + 1) {
+        log_error("reload: refused: %.*s", (int)(end - why), why);
+    }
+    log_error("reload: refused: %s; the old configuration serves on", why);
+}
+
 static void
 reload_end(bool is_ok, const char *why)
 {
@@ -72,12 +74,12 @@ reload_end(bool is_ok, const char *why)
     }
     reload_record(is_ok, why);
     if (!is_ok) {
-        log_error("reload: refused: %s; the old configuration serves on", why);
+        log_refusal(why);
     }
     if (!master_is_stopping()) {
         notify_send(NOTIFY_READY, is_ok ? "serving" : "serving; the last reload was refused");
     }
-    reload_answer(&reload.waiters, is_ok, why);
+    verdict_tell(&reload.waiters, is_ok, why);
     reload_begin();
 }
 
@@ -120,7 +122,7 @@ reload_finish(void)
 {
     sockets_sweep(&master.sockets, master.current.conf);
     log_info("reload: done: generation %llu, %u workers",
-             (unsigned long long)master.current.conf->gen, supervise_serving_workers());
+             (unsigned long long)master.current.conf->gen, children_serving());
     reload_end(true, "");
 }
 
@@ -190,7 +192,7 @@ reload_check(void)
 {
     if (reload.phase == RELOAD_PREPARE && reload_all_ready()) {
         reload_commit();
-    } else if (reload.phase == RELOAD_COMMIT && supervise_all_serve(master.current.conf->gen)) {
+    } else if (reload.phase == RELOAD_COMMIT && children_all_serve(master.current.conf->gen)) {
         reload_finish();
     } else if (reload.phase == RELOAD_IDLE && reload.is_remembered) {
         reload_begin();
@@ -315,7 +317,7 @@ static void
 reload_begin(void)
 {
     if (!reload.is_remembered || reload.phase != RELOAD_IDLE || master.state != MASTER_RUNNING ||
-        supervise_is_starting()) {
+        children_is_starting()) {
         return;
     }
     if (!reload.timer) {
@@ -335,7 +337,7 @@ reload_begin(void)
 /* ---- from outside ---- */
 
 void
-reload_request(const char *cause, struct reload_waiter *waiter)
+reload_request(const char *cause, struct verdict_waiter *waiter)
 {
     if (!reload.later.next) {
         list_init(&reload.waiters);
@@ -344,10 +346,13 @@ reload_request(const char *cause, struct reload_waiter *waiter)
     if (waiter) {
         list_init(&waiter->link);
     }
-    if (master_is_stopping()) {
-        log_info("reload: %s: refused: akashd is stopping", cause);
+    const char *refusal = master_is_stopping()   ? "akashd is stopping"
+                          : upgrade_is_running() ? "an upgrade is under way"
+                                                 : NULL;
+    if (refusal) {
+        log_warn("reload: %s: refused: %s", cause, refusal);
         if (waiter) {
-            waiter->done(waiter, false, "akashd is stopping");
+            waiter->done(waiter, false, refusal);
         }
         return;
     }
@@ -408,7 +413,7 @@ reload_shutdown(void)
     } else if (reload.phase == RELOAD_PREPARE) {
         reload_abort("akashd is stopping");
     }
-    reload_answer(&reload.later, false, "akashd is stopping");
+    verdict_tell(&reload.later, false, "akashd is stopping");
     if (reload.timer) {
         event_free(reload.timer);
         reload.timer = NULL;

@@ -11,19 +11,12 @@
 #include <stdbool.h>
 
 #include "master/children.h"
-#include "shared/list.h"
+#include "master/verdict.h"
 #include "shared/slice.h"
-
-/* Somebody who wants the verdict. */
-struct reload_waiter {
-    struct list link; /* initialised by reload_request; may be removed at any time */
-    /* why is "" when it succeeded. Called once, from the loop. */
-    void (*done)(struct reload_waiter *waiter, bool is_ok, const char *why);
-};
 
 /* cause is for the log: "SIGHUP". waiter may be NULL. */
 void
-reload_request(const char *cause, struct reload_waiter *waiter);
+reload_request(const char *cause, struct verdict_waiter *waiter);
 
 /* Between the first message of prepare and its end. */
 bool

@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "master/activation.h"
+#include "master/bind.h"
 #include "shared/log.h"
 
 #define METRICS_BACKLOG 64
@@ -26,127 +26,6 @@ struct wanted {
     unsigned index;
     int backlog;
 };
-
-static void
-socket_set(int fd, int level, int name, int value)
-{
-    /* None of these can fail on a socket of this kind; without it akashd is slower, not wrong. */
-    (void)setsockopt(fd, level, name, &value, sizeof(value));
-}
-
-static int
-socket_open(const struct addr *addr, const char *text, bool is_in_group)
-{
-    int family = addr->sa.sa_family;
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || family == AF_UNIX) {
-        return fd;
-    }
-    socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (is_in_group) {
-        socket_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    }
-    if (family == AF_INET6) {
-        socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, text[0] != ':'); /* ":80" is both */
-    }
-    /* Accepted sockets inherit these two: no system call for each. */
-    socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-    return fd;
-}
-
-static int
-close_keeping_errno(int fd)
-{
-    int saved = errno;
-    if (fd >= 0) {
-        close(fd);
-    }
-    errno = saved;
-    return -1;
-}
-
-static int
-socket_bind(const struct addr *addr, const char *text, bool is_in_group)
-{
-    int fd = socket_open(addr, text, is_in_group);
-    if (fd < 0 || bind(fd, &addr->sa, addr->len) < 0) {
-        return close_keeping_errno(fd);
-    }
-    return fd;
-}
-
-/* A socket file whose server is gone is in nobody's use: remove it. 0, or -1 with EADDRINUSE. */
-static int
-unix_remove_stale(const struct addr *addr)
-{
-    struct stat st;
-    if (lstat(addr->un.sun_path, &st) < 0) {
-        return errno == ENOENT ? 0 : -1;
-    }
-    if (!S_ISSOCK(st.st_mode)) {
-        errno = EEXIST;
-        return -1;
-    }
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return -1;
-    }
-    int rc = connect(fd, &addr->sa, addr->len);
-    bool is_stale = rc < 0 && errno == ECONNREFUSED;
-    close(fd);
-    if (!is_stale) {
-        errno = EADDRINUSE;
-        return -1;
-    }
-    return unlink(addr->un.sun_path);
-}
-
-static int
-unix_bind(const struct addr *addr)
-{
-    if (addr->un.sun_path[0] != '\0' && unix_remove_stale(addr) < 0) {
-        return -1;
-    }
-    int fd = socket_bind(addr, "", false);
-    /* As a TCP port, it is for every user of this host; a folder can keep them out. */
-    if (fd >= 0 && addr->un.sun_path[0] != '\0' && chmod(addr->un.sun_path, 0666) < 0) {
-        return close_keeping_errno(fd);
-    }
-    return fd;
-}
-
-/* Another server on this address must be an error, not a partner: bound once without SO_REUSEPORT,
- * which fails when anybody listens there. */
-static int
-tcp_bind_first(const struct addr *addr, const char *text)
-{
-    int fd = socket_bind(addr, text, false);
-    if (fd < 0) {
-        return -1;
-    }
-    close(fd);
-    return socket_bind(addr, text, true);
-}
-
-/* ":80" on a host without IPv6 is all IPv4 addresses. */
-static void
-addr_fall_back(struct addr *addr, const char *text)
-{
-    if (addr->sa.sa_family != AF_INET6 || text[0] != ':') {
-        return;
-    }
-    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0) {
-        close(fd);
-        return;
-    }
-    in_port_t port = addr->in6.sin6_port;
-    memset(addr, 0, sizeof(*addr));
-    addr->len = sizeof(addr->in);
-    addr->in.sin_family = AF_INET;
-    addr->in.sin_port = port;
-}
 
 static struct listen_socket *
 sockets_find(const struct sockets *set, const struct wanted *w, bool any_index)
@@ -187,24 +66,64 @@ sockets_append(struct sockets *set, const char *text)
 }
 
 static int
+socket_learn_address(struct listen_socket *s)
+{
+    s->bound.len = sizeof(s->bound.un);
+    return getsockname(s->fd, &s->bound.sa, &s->bound.len);
+}
+
+int
+sockets_inherit(struct sockets *set, const struct listen_socket *former)
+{
+    struct listen_socket *s = sockets_append(set, former->text);
+    if (!s) {
+        return -1;
+    }
+    s->fd = former->fd;
+    s->use = former->use;
+    s->index = former->index;
+    s->backlog = former->backlog;
+    s->backlog_now = former->backlog;
+    s->is_new = false;
+    s->is_borrowed = true;
+    return socket_learn_address(s);
+}
+
+void
+sockets_own(struct sockets *set)
+{
+    for (unsigned i = 0; i < set->count; i++) {
+        set->list[i].is_borrowed = false;
+    }
+}
+
+void
+sockets_lend(struct sockets *set)
+{
+    for (unsigned i = 0; i < set->count; i++) {
+        set->list[i].is_borrowed = true;
+    }
+}
+
+static int
 wanted_bind(struct sockets *set, const struct wanted *w, struct addr *bound)
 {
     *bound = *w->addr;
-    addr_fall_back(bound, w->text);
+    bind_fall_back(bound, w->text);
     int lent = activation_borrow(bound);
     if (lent >= 0) {
         return lent;
     }
     if (bound->sa.sa_family == AF_UNIX) {
-        return unix_bind(bound);
+        return bind_unix(bound);
     }
     if (w->use == SOCKET_OF_MONITOR) {
-        return socket_bind(bound, w->text, false);
+        return bind_socket(bound, w->text, false);
     }
     if (sockets_find(set, w, true)) {
-        return socket_bind(bound, w->text, true);
+        return bind_socket(bound, w->text, true);
     }
-    return tcp_bind_first(bound, w->text);
+    return bind_first(bound, w->text);
 }
 
 static int
@@ -220,9 +139,8 @@ sockets_add(struct sockets *set, const struct wanted *w, char *why, size_t why_s
     s = fd < 0 ? NULL : sockets_append(set, w->text);
     if (!s) {
         snprintf(why, why_size, "%s: cannot listen: %s", w->text, strerror(errno));
-        return close_keeping_errno(fd);
+        return bind_give_up(fd);
     }
-    s->addr = *w->addr;
     s->bound = bound;
     s->use = w->use;
     s->index = w->index;
@@ -237,7 +155,7 @@ static bool
 is_for_all(const struct addr *addr, const char *text)
 {
     struct addr bound = *addr;
-    addr_fall_back(&bound, text);
+    bind_fall_back(&bound, text);
     return bound.sa.sa_family == AF_UNIX || activation_find(&bound) >= 0;
 }
 
@@ -295,7 +213,7 @@ sockets_prepare(struct sockets *set, const struct conf *conf, unsigned nworkers,
 static void
 socket_remove_file(struct listen_socket *s)
 {
-    if (s->bound.sa.sa_family == AF_UNIX && s->bound.un.sun_path[0] != '\0') {
+    if (!s->is_borrowed && s->bound.sa.sa_family == AF_UNIX && s->bound.un.sun_path[0] != '\0') {
         unlink(s->bound.un.sun_path);
         s->bound.un.sun_path[0] = '\0'; /* another may stand there soon */
     }
@@ -381,7 +299,9 @@ static bool
 conf_has(const struct conf *conf, const struct listen_socket *s)
 {
     if (s->use == SOCKET_OF_MONITOR) {
-        return conf->has_metrics && addr_eq(&conf->metrics, &s->addr);
+        char text[ADDR_TEXT_MAX];
+        addr_format(&conf->metrics, text);
+        return conf->has_metrics && strcmp(text, s->text) == 0;
     }
     for (unsigned i = 0; i < conf->nlisteners; i++) {
         if (listener_has(&conf->listeners[i], s->text)) {

@@ -17,6 +17,7 @@
 
 #include "conf/conf.h"
 #include "shared/addr.h"
+#include "shared/slice.h"
 
 enum socket_use {
     SOCKET_OF_WORKER, /* index says whose */
@@ -26,7 +27,6 @@ enum socket_use {
 
 struct listen_socket {
     char *text; /* the address as conf writes it: its identity */
-    struct addr addr;
     enum socket_use use;
     unsigned index;
     int fd;
@@ -34,8 +34,9 @@ struct listen_socket {
     int backlog_now;   /* 0: does not listen yet */
     bool is_lent;      /* the service manager's: given back, never closed nor filtered */
     bool is_new;       /* made by the reload that is being prepared */
+    bool is_borrowed;  /* another process has it too: its file stays, and clients may come */
     int adopter;       /* row of the worker that accepts in the place of the missing one; -1 */
-    struct addr bound; /* what was bound, to remove a Unix socket's file */
+    struct addr bound; /* to remove a Unix socket's file */
 };
 
 struct sockets {
@@ -43,6 +44,16 @@ struct sockets {
     unsigned count;
     unsigned capacity;
 };
+
+/* Take over a socket of a former master, of which text, use, index, backlog and fd are
+ * filled; the set owns fd. It is borrowed until sockets_own. 0 or -1 with errno. */
+int
+sockets_inherit(struct sockets *set, const struct listen_socket *former);
+/* The former master lets go of them: they are ours alone, or another's alone. */
+void
+sockets_own(struct sockets *set);
+void
+sockets_lend(struct sockets *set);
 
 /* Make what conf needs for worker indexes below nworkers and what is not there yet. The default
  * address of metrics may be taken: that is logged. 0, or -1 with a sentence in why that names the

@@ -14,11 +14,14 @@
 #include "master/demo.h"
 #include "master/master.h"
 #include "master/reload.h"
+#include "master/rows.h"
+#include "master/stop.h"
+#include "master/takeover.h"
+#include "master/upgrade.h"
 #include "shared/clock.h"
 #include "shared/log.h"
 
-#define HEARTBEAT_OLD_MS 10000
-#define ABORT_GRACE_MS   1000
+#define MONITOR_GRACE_MS 1000
 #define RETIRE_GRACE_MS  10000
 #define FOLD_RETRY_MS    10
 
@@ -60,6 +63,21 @@ child_fold(struct child *child)
     return !child->is_unfolded;
 }
 
+static bool
+row_is_free(const struct child *child)
+{
+    return child->pid == 0 && !child->is_wanted && !child->is_unfolded;
+}
+
+/* Its row may be another master's next. */
+static void
+child_give_back(const struct child *child)
+{
+    if (row_is_free(child) && !child_is_monitor(child)) {
+        rows_give_back(child->row);
+    }
+}
+
 static void
 child_spawn(struct child *child)
 {
@@ -93,6 +111,8 @@ respawn_on_event(evutil_socket_t fd, short what, void *arg)
         child_spawn(child);
     } else if (!child_fold(child)) {
         respawn_after(child, FOLD_RETRY_MS);
+    } else {
+        child_give_back(child);
     }
 }
 
@@ -102,6 +122,9 @@ child_want(struct child *child, unsigned index)
     if (!child->respawn) {
         child->respawn = event_new(master.base, -1, 0, respawn_on_event, child);
     }
+    if (!child_is_monitor(child)) {
+        rows_take(child->row);
+    }
     child->is_wanted = true;
     child->index = index;
     child->backoff.early_deaths = 0;
@@ -109,19 +132,24 @@ child_want(struct child *child, unsigned index)
 }
 
 static void
-child_retire(struct child *child, uint32_t timeout_ms, bool is_shutdown)
+child_retire(struct child *child, uint32_t timeout_ms, enum supervise_end why)
 {
+    bool was_wanted = child->is_wanted;
     child->is_wanted = false;
-    respawn_cancel(child);
     if (child->pid == 0) {
+        if (was_wanted && !child->is_unfolded) {
+            respawn_cancel(child);
+            child_give_back(child);
+        }
         return;
     }
+    respawn_cancel(child);
     if (child->retired_ms == 0) {
         child->retired_ms = clock_mono_ms();
     }
     child->kill_ms = clock_mono_ms() + timeout_ms + RETIRE_GRACE_MS;
     child_set_state(child, SHM_CHILD_RETIRING);
-    child_send(child, CHANNEL_RETIRE, is_shutdown, timeout_ms);
+    child_send(child, CHANNEL_RETIRE, (uint64_t)why, timeout_ms);
 }
 
 /* ---- the count ---- */
@@ -146,21 +174,15 @@ supervise_retiring(int index, bool youngest)
     return best;
 }
 
-static bool
-row_is_free(const struct child *child)
-{
-    return child->pid == 0 && !child->is_wanted && !child->is_unfolded;
-}
-
 /* The row of its own index if free, so that a worker that comes back goes on counting there. */
 static struct child *
 supervise_free_row(unsigned index)
 {
-    if (row_is_free(&master.children[index])) {
+    if (row_is_free(&master.children[index]) && rows_is_free(index)) {
         return &master.children[index];
     }
     for (unsigned i = SHM_ROWS; i-- > 0;) {
-        if (row_is_free(&master.children[i])) {
+        if (row_is_free(&master.children[i]) && rows_is_free(i)) {
             return &master.children[i];
         }
     }
@@ -194,6 +216,7 @@ supervise_add_worker(unsigned index)
         child = supervise_retiring(-1, false);
         if (!child) {
             log_error("worker %u: no row is free for it", index);
+            stop_failed(MASTER_EXIT_START);
             return;
         }
         log_warn("%s: ended before its time: its row is needed", child_name(child));
@@ -212,7 +235,7 @@ supervise_set_count(unsigned count)
     for (unsigned i = 0; i < SHM_ROWS; i++) {
         struct child *child = &master.children[i];
         if (child->is_wanted && child->index >= count) {
-            child_retire(child, master.current.conf->retire_timeout, false);
+            child_retire(child, master.current.conf->retire_timeout, END_ONE);
         }
     }
     for (unsigned index = 0; index < count; index++) {
@@ -220,8 +243,18 @@ supervise_set_count(unsigned count)
             supervise_add_worker(index);
         }
     }
+    if (!takeover_is_pending()) {
+        supervise_want_monitor();
+    }
+}
+
+void
+supervise_want_monitor(void)
+{
     struct child *monitor = &master.children[CHILDREN_MONITOR];
-    if (!monitor->is_wanted) {
+    if (monitor->pid != 0) {
+        monitor->is_wanted = true;
+    } else if (!monitor->is_wanted) {
         child_want(monitor, 0);
     }
 }
@@ -235,7 +268,7 @@ child_commit(struct child *child)
     enum socket_use use = child_is_monitor(child) ? SOCKET_OF_MONITOR : SOCKET_OF_WORKER;
     if (sockets_listen(&master.sockets, use, child->index, why, sizeof(why)) < 0) {
         log_error("%s", why);
-        master_fail(MASTER_EXIT_START);
+        stop_failed(MASTER_EXIT_START);
     }
     child_send(child, CHANNEL_COMMIT, child->gen, 0);
 }
@@ -257,7 +290,7 @@ supervise_on_refused(struct child *child, struct slice why)
         return;
     }
     log_error("%s: refused the configuration: %.*s", child_name(child), SLICE_ARG(why));
-    master_fail(MASTER_EXIT_CONFIG);
+    stop_failed(MASTER_EXIT_CONFIG);
     child_kill(child, SIGKILL);
 }
 
@@ -342,8 +375,11 @@ supervise_on_exit(struct child *child, int status)
     adopt_forget(child);
     child_fold(child);
     if (master.state <= MASTER_STARTING) {
-        log_error("%s: died before it was ready: %s", child_name(child), how);
-        master_fail(MASTER_EXIT_START);
+        char why[128];
+        snprintf(why, sizeof(why), "%s: died before it was ready: %s", child_name(child), how);
+        log_error("%s", why);
+        takeover_fail(why);
+        stop_failed(MASTER_EXIT_START);
     } else if (child->is_wanted && was_retiring) {
         child_want(child, child->index);
     } else if (child->is_wanted) {
@@ -356,6 +392,7 @@ supervise_on_exit(struct child *child, int status)
     if (child->is_unfolded && child->pid == 0) {
         respawn_after(child, FOLD_RETRY_MS);
     }
+    child_give_back(child);
     adopt_settle();
     reload_on_death(child);
     master_on_children_changed();
@@ -386,110 +423,20 @@ supervise_reap(void)
             }
         }
         demo_on_exit(pid, status);
+        upgrade_on_exit(pid, status);
     }
-}
-
-/* ---- heartbeats ---- */
-
-/* The age of the last sign of life. What a child wrote is only compared. */
-static uint64_t
-heartbeat_age(const struct child *child, uint64_t now_ms)
-{
-    uint64_t beat = child_is_monitor(child) ? shm_get(&master.shm.h->heartbeat_ms)
-                                            : shm_get(&master.shm.rows[child->row]->heartbeat_ms);
-    if (beat < child->started_ms) {
-        beat = child->started_ms; /* its predecessor's */
-    }
-    return beat < now_ms ? now_ms - beat : 0;
-}
-
-static void
-supervise_check(struct child *child, uint64_t now_ms)
-{
-    if (child->kill_ms != 0 && now_ms >= child->kill_ms) {
-        child->kill_ms = now_ms + ABORT_GRACE_MS;
-        child_kill(child, SIGKILL);
-        return;
-    }
-    bool is_late =
-        child->state == SHM_CHILD_STARTING && now_ms - child->started_ms > HEARTBEAT_OLD_MS;
-    if (heartbeat_age(child, now_ms) <= HEARTBEAT_OLD_MS && !is_late) {
-        if (!child->is_linked && child->kill_ms == 0) {
-            child->kill_ms = now_ms + ABORT_GRACE_MS; /* it should have gone with its channel */
-        }
-        return;
-    }
-    if (child->kill_ms == 0 || child->state == SHM_CHILD_RETIRING) {
-        log_error("%s: stuck: no sign of life for %d s, aborted", child_name(child),
-                  HEARTBEAT_OLD_MS / 1000);
-        child->kill_ms = now_ms + ABORT_GRACE_MS;
-        child_kill(child, SIGABRT);
-    }
-}
-
-void
-supervise_tick(uint64_t now_ms)
-{
-    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
-        if (master.children[i].pid != 0) {
-            supervise_check(&master.children[i], now_ms);
-        }
-    }
-}
-
-bool
-supervise_is_healthy(uint64_t now_ms)
-{
-    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
-        const struct child *child = &master.children[i];
-        if (child->pid != 0 && heartbeat_age(child, now_ms) > HEARTBEAT_OLD_MS) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool
-supervise_all_serve(uint64_t gen)
-{
-    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
-        const struct child *child = &master.children[i];
-        if (child->is_wanted &&
-            (child->state != SHM_CHILD_SERVING || child->gen != gen || !child->is_committed)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool
-supervise_is_starting(void)
-{
-    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
-        if (master.children[i].state == SHM_CHILD_STARTING) {
-            return true;
-        }
-    }
-    return false;
-}
-
-unsigned
-supervise_serving_workers(void)
-{
-    unsigned count = 0;
-    for (unsigned i = 0; i < SHM_ROWS; i++) {
-        count += master.children[i].state == SHM_CHILD_SERVING;
-    }
-    return count;
 }
 
 /* ---- the end ---- */
 
 void
-supervise_retire_all(uint32_t timeout_ms)
+supervise_retire_all(uint32_t timeout_ms, enum supervise_end why)
 {
     for (unsigned i = 0; i < SHM_ROWS; i++) {
-        child_retire(&master.children[i], timeout_ms, true);
+        struct child *child = &master.children[i];
+        if (why == END_SERVER || child->state != SHM_CHILD_RETIRING) {
+            child_retire(child, timeout_ms, why);
+        }
     }
     struct child *monitor = &master.children[CHILDREN_MONITOR];
     monitor->is_wanted = false;
@@ -516,8 +463,8 @@ supervise_has_monitor(void)
 void
 supervise_end_monitor(void)
 {
-    child_retire(&master.children[CHILDREN_MONITOR], 0, true);
-    master.children[CHILDREN_MONITOR].kill_ms = clock_mono_ms() + ABORT_GRACE_MS;
+    child_retire(&master.children[CHILDREN_MONITOR], 0, END_SERVER);
+    master.children[CHILDREN_MONITOR].kill_ms = clock_mono_ms() + MONITOR_GRACE_MS;
 }
 
 void

@@ -7,6 +7,13 @@
 
 #include "master/children.h"
 
+/* What CHANNEL_RETIRE says. */
+enum supervise_end {
+    END_ONE,      /* the count has shrunk */
+    END_SERVER,   /* the whole server stops */
+    END_REPLACED, /* a new master has workers of its own */
+};
+
 /* Spawn, revive and retire until workers 0 to count - 1 and the monitor are wanted. */
 void
 supervise_set_count(unsigned count);
@@ -16,32 +23,20 @@ supervise_on_message(struct child *child, const struct channel_msg *msg);
 /* SIGCHLD: reap all. */
 void
 supervise_reap(void);
-/* Once a second: heartbeats, and deadlines of killing. */
-void
-supervise_tick(uint64_t now_ms);
 
-/* Are the heartbeats of all children young? */
-bool
-supervise_is_healthy(uint64_t now_ms);
-/* Does every wanted child serve generation gen? */
-bool
-supervise_all_serve(uint64_t gen);
-/* Is a child between its fork and its first COMMITTED? */
-bool
-supervise_is_starting(void);
-unsigned
-supervise_serving_workers(void);
-
-/* Shutdown: nobody is respawned any more. All workers retire within timeout_ms; a second call
- * shortens it. */
+/* Nobody is respawned any more. All workers retire within timeout_ms; at a shutdown those too that
+ * retire already. */
 void
-supervise_retire_all(uint32_t timeout_ms);
+supervise_retire_all(uint32_t timeout_ms, enum supervise_end why);
 bool
 supervise_has_workers(void);
 bool
 supervise_has_monitor(void);
 void
 supervise_end_monitor(void);
+/* One that is ending begins anew then. */
+void
+supervise_want_monitor(void);
 void
 supervise_kill_all(void);
 

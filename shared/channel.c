@@ -201,11 +201,17 @@ take_fd(struct msghdr *msg, bool *is_bad)
 }
 
 static bool
+is_known(uint32_t type)
+{
+    return (type >= CHANNEL_SOCKET && type <= CHANNEL_DRAINED) ||
+           (type >= CHANNEL_HAND_SEGMENT && type <= CHANNEL_TAKEN);
+}
+
+static bool
 is_sound(const struct wire *head, ssize_t n, int flags)
 {
     return !(flags & (MSG_TRUNC | MSG_CTRUNC)) && n >= (ssize_t)sizeof(*head) &&
-           head->text_len == (size_t)n - sizeof(*head) && head->type >= CHANNEL_SOCKET &&
-           head->type <= CHANNEL_DRAINED;
+           head->text_len == (size_t)n - sizeof(*head) && is_known(head->type);
 }
 
 /* Read one packet. Its length, 0 at the end, -1 with errno. */
@@ -220,7 +226,8 @@ recv_packet(struct channel *ch, struct wire *head, struct msghdr *msg, union con
                                .msg_control = control->bytes,
                                .msg_controllen = sizeof(control->bytes)};
         n = recvmsg(ch->fd, msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    } while (n < 0 && errno == EINTR);
+        /* A peer that left something unread resets, once; what it had said is behind that. */
+    } while (n < 0 && (errno == EINTR || errno == ECONNRESET));
     return n;
 }
 

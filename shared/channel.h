@@ -32,15 +32,29 @@ enum channel_type {
                       index */
     CHANNEL_DISOWN, /* text: address, number: index: accept until EAGAIN once more, then close that
                        adopted socket */
-    CHANNEL_RETIRE, /* number: milliseconds; gen: 1 at shutdown. Stop accepting, finish, exit */
+    CHANNEL_RETIRE, /* number: milliseconds; gen: 1 at shutdown, 2 when a new master has taken over:
+                       then accept what is queued first. Stop accepting, finish, exit */
     CHANNEL_REVIVE, /* a retiring worker serves again: its sockets and the configuration in force
                        follow, as to a new one */
-    CHANNEL_RETRY,  /* monitor: render again, probe now (unused by workers) */
     /* child -> master */
     CHANNEL_READY,     /* gen */
     CHANNEL_REFUSED,   /* gen, text: why, with file:line:column where there is one */
     CHANNEL_COMMITTED, /* gen: sockets that are not in it have been drained and closed */
-    CHANNEL_DRAINED    /* number: streams that were cut; sent before exit */
+    CHANNEL_DRAINED,   /* number: streams that were cut; sent before exit */
+
+    /* between the master that goes and the one that comes (master/upgrade.h). Two versions of
+     * akashd speak here: these numbers and what they mean never change. */
+    CHANNEL_HAND_SEGMENT = 64, /* to the new one; fd: the segment */
+    CHANNEL_HAND_WAKE = 65,    /* number: the row (behind the last: the monitor); fd: its eventfd */
+    CHANNEL_HAND_SOCKET = 66,  /* text: the address as conf writes it; number: index | use << 32;
+                                  gen: its backlog; fd: the socket */
+    CHANNEL_HAND_LENT = 67,    /* fd: a socket of the service manager */
+    CHANNEL_HAND_END = 68,     /* gen: the generation given last */
+    CHANNEL_YOURS = 69,        /* the monitor has ended: the new master is in charge */
+    CHANNEL_STEP = 72,         /* from the new one: a sign of life */
+    CHANNEL_SERVES = 73,       /* all of its workers serve */
+    CHANNEL_FAILED = 74,       /* text: why it will end now */
+    CHANNEL_TAKEN = 75         /* it is in charge */
 };
 
 struct channel_msg {

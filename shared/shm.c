@@ -49,7 +49,22 @@ layout_of(void)
     return at;
 }
 
-/* FNV-1a over the sizes and places that both sides of an upgrade must agree on. */
+static uint64_t
+hash_bytes(uint64_t hash, const void *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        hash = (hash ^ ((const unsigned char *)bytes)[i]) * UINT64_C(1099511628211);
+    }
+    return hash;
+}
+
+/* Two counters that change places have the same sizes. */
+static const char names[] =
+#define NAME(name, ...) #name ","
+    LISTENER_COUNTERS(NAME) ";" BACKEND_COUNTERS(NAME) ";" WORKER_COUNTERS(NAME) ";" REASONS(NAME);
+#undef NAME
+
+/* FNV-1a over what both sides of an upgrade must agree on. */
 uint64_t
 shm_layout_hash(void)
 {
@@ -77,11 +92,8 @@ shm_layout_hash(void)
         offsetof(struct shm_master, rate_secret),
         (uint64_t)sysconf(_SC_PAGESIZE),
     };
-    uint64_t hash = UINT64_C(14695981039346656037);
-    for (size_t i = 0; i < sizeof(parts); i++) {
-        hash = (hash ^ ((const unsigned char *)parts)[i]) * UINT64_C(1099511628211);
-    }
-    return hash;
+    uint64_t hash = hash_bytes(UINT64_C(14695981039346656037), parts, sizeof(parts));
+    return hash_bytes(hash, names, sizeof(names));
 }
 
 static void *

@@ -103,6 +103,7 @@ struct shm_child {
     shm_u64 pid;   /* 0: none */
     shm_u64 state; /* enum shm_child_state */
     shm_u64 index; /* worker index */
+    shm_u64 owner; /* pid of the master that has this row; 0: free */
 };
 
 struct shm_master {
@@ -249,6 +250,7 @@ shm_map(struct shm *shm, int fd, enum shm_role role, unsigned row);
 /* Does not close the descriptor. */
 void
 shm_unmap(struct shm *shm);
+/* Of sizes, places and names: two binaries with the same can share a segment. */
 uint64_t
 shm_layout_hash(void);
 
@@ -266,6 +268,10 @@ shm_slot_claim(struct shm *shm, enum shm_kind kind, const char *id, const char *
  * generation that does without them. */
 void
 shm_slot_sweep(struct shm *shm, enum shm_kind kind, const bool *keep, uint64_t gen);
+
+/* Another master may have claimed slots: look at the segment again before the next claim. */
+void
+shm_slots_forget(struct shm *shm);
 
 /* Slots of that kind from here on have never been used. */
 static inline unsigned

@@ -63,6 +63,13 @@ shm_index_free(struct shm_index *index)
     free(index);
 }
 
+void
+shm_slots_forget(struct shm *shm)
+{
+    shm_index_free(shm->index);
+    shm->index = NULL;
+}
+
 static unsigned
 bucket_of(const struct kind_index *ix, const char *id)
 {

@@ -196,7 +196,8 @@ on_retire(const struct channel_msg *msg)
     worker.is_draining = msg->gen == 1;
     shm_set(&worker.row->is_accepting, 0);
     event_add(retire_event, &tv);
-    listener_close_all(worker.is_draining);
+    /* Nobody may come to a socket that is queued on now: the other descriptors may close too. */
+    listener_close_all(msg->gen != 0);
     upstream_close_idle();
     check_drained();
 }

@@ -139,14 +139,6 @@ def test_children_ignore_the_signals_of_a_terminal(launch, backend):
     assert {p.pid for p in daemon.children()} == before
 
 
-def test_usr2_is_refused_with_a_line(launch, backend):
-    port = free_port()
-    daemon = launch(http_config(port, [backend]))
-    daemon.send(signal.SIGUSR2)
-    daemon.wait_log("SIGUSR2")
-    assert ask(port) == 200
-
-
 def test_stuck_worker_is_replaced(launch, backend):
     port = free_port()
     daemon = launch(http_config(port, [backend]))

@@ -145,6 +145,17 @@ def test_every_error_is_told(launch, named):
     assert len(done.stderr.strip().splitlines()) >= 2
 
 
+def test_every_error_has_a_line_of_its_own_in_the_log(launch, named):
+    daemon = launch(http_config(free_port(), [named("one")]))
+    before = daemon.hup('{\n  "algoritm": 1,\n  "listeners": 5\n}')
+    daemon.wait_log("the old configuration serves on", since=before)
+    lines = [line for line in daemon.log[before:] if "reload: refused: " in line]
+    assert len(lines) >= 2 and not [line for line in lines if r"\x0a" in line]
+    assert {"akashd.json:2:3", "akashd.json:3:"} <= {found for line in lines
+                                                     for found in ("akashd.json:2:3", "akashd.json:3:") if found in line}
+    assert not [line for line in lines if line.count("akashd.json:") != 1]
+
+
 def test_port_in_use_aborts_and_names_the_address(launch, named):
     port, other = free_port(), free_port()
     backend = named("one")

@@ -272,6 +272,26 @@ def test_pid_file_and_its_end(launch):
     daemon.stop()
 
 
+def test_pid_file_of_a_living_server_is_not_overwritten(launch, tmp_path):
+    first = launch(http_config(free_port(), ["127.0.0.1:1"]))
+    path = tmp_path / "second.json"
+    path.write_text(json.dumps(first.complete(
+        http_config(free_port(), ["127.0.0.1:1"], metrics=False, control_socket=str(tmp_path / "c.sock")))))
+    done = run("-c", str(path))
+    assert done.returncode == 2
+    assert f"{first.pid_file}: akashd runs already, process {first.pid}" in done.stderr
+    assert first.pid_file.read_text() == f"{first.pid}\n"
+
+
+def test_pid_file_of_a_killed_server_is_replaced(launch):
+    daemon = launch(http_config(free_port(), ["127.0.0.1:1"]))
+    daemon.process.kill()
+    daemon.process.wait()
+    assert daemon.pid_file.exists()
+    daemon.start()
+    until(lambda: daemon.written_pid() == daemon.pid, "its own process id")
+
+
 def test_pid_file_of_the_command_line(launch, tmp_path):
     path = tmp_path / "other.pid"
     daemon = launch(http_config(free_port(), ["127.0.0.1:1"]), args=["-p", str(path)])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the end-to-end tests are written with; README.md beside this folder tells which part does what."""
 
-from .akashd import Akashd, http_config, tcp_config
+from .akashd import Akashd, adopt_orphans, http_config, tcp_config
 from .backend import Gate, ScriptedBackend
 from .client import Client
 from .backs import BACKS
@@ -13,6 +13,6 @@ from .wire import PATIENCE, Malformed, Reset, Silence, free_port, until
 
 __all__ = [
     "Akashd", "Authority", "BACKS", "Client", "CounterWatch", "Echo", "FRONTS", "Farm", "Gate", "Load", "Malformed", "Nginx",
-    "PATIENCE", "Reset", "ScriptedBackend", "Silence", "Streams", "curl", "free_port", "http_config",
+    "PATIENCE", "Reset", "ScriptedBackend", "Silence", "Streams", "adopt_orphans", "curl", "free_port", "http_config",
     "server_context", "tcp_config", "until",
 ]

@@ -2,6 +2,7 @@
 """akashd.py - start, observe, reload and stop the real daemon."""
 
 import copy
+import ctypes
 import grp
 import http.client
 import json
@@ -141,12 +142,58 @@ class Process:
         return f"<{self.pid} {self.title}>"
 
 
+def adopt_orphans():
+    """From now on processes whose parents end become this one's children, not init's."""
+    PR_SET_CHILD_SUBREAPER = 36
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Foster:
+    """A master that another one started, with what the tests use of a Popen.
+
+    Call adopt_orphans() first: then a new master is our child when the former one has ended.
+    """
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.seen = Process(pid)
+        self.returncode = None
+
+    def send_signal(self, sig):
+        os.kill(self.pid, sig)
+
+    def kill(self):
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def poll(self):
+        """The exit status once it has ended; -1: its own parent, a former master, took it."""
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+            except ChildProcessError:
+                if not self.seen.alive:
+                    self.returncode = -1
+        return self.returncode
+
+    def wait(self, deadline=PATIENCE):
+        end = time.monotonic() + deadline
+        while self.poll() is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired("akashd", deadline)
+            time.sleep(0.01)
+        return self.returncode
+
+
 class Akashd:
     """The daemon with a configuration of its own, in a folder of its own."""
 
     running = []
 
-    def __init__(self, config, start=True, args=(), metrics=True, prefix=(), env=None, lent=()):
+    def __init__(self, config, start=True, args=(), metrics=True, prefix=(), env=None, lent=(),
+                 program=None):
         self.folder = Path(tempfile.mkdtemp(prefix="akashd-"))
         self.folder.chmod(0o755)
         self.file = self.folder / "akashd.json"
@@ -159,6 +206,8 @@ class Akashd:
         self.log = []
         self.logged = threading.Condition()
         self.process = None
+        self.former = []  # masters that upgrades have replaced
+        self.program = program
         self.write(config)
         if start:
             self.start()
@@ -190,7 +239,8 @@ class Akashd:
     # -- life
 
     def start(self, ready=True):
-        command = [*self.prefix, *self._lend(), binary(), "-c", str(self.file), *self.args]
+        command = [*self.prefix, *self._lend(), self.program or binary(), "-c", str(self.file), *self.args]
+        self.former = []
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                         stdin=subprocess.DEVNULL, env=self.env, cwd=self.folder,
                                         pass_fds=self.lent)
@@ -260,8 +310,13 @@ class Akashd:
         try:
             if self.process.poll() is None:
                 self.send(sig)
-            status = self.wait_exit(deadline)
-            assert status == 0, f"akashd exited {status}:\n{self.log_text}"
+            status = self.process.wait(deadline) if self.former else self.wait_exit(deadline)
+            # A former master that still lives is its parent, and takes the status.
+            assert status == 0 or self.former and status == -1 and self.wait_log("akashd: stopped: "), \
+                f"akashd exited {status}:\n{self.log_text}"
+            for former in self.former:
+                assert former.wait(deadline) in (0, -1), f"a former master failed:\n{self.log_text}"
+            self.reader.join(PATIENCE)
             until(lambda: not [p for p in family if p.alive], f"the end of {family}", 5)
             self.assert_clean()
             assert not self.control.exists(), "control socket left behind"
@@ -271,12 +326,13 @@ class Akashd:
 
     def destroy(self):
         """End everything at once, without asking for manners."""
-        if self.process and self.process.poll() is None:
-            for p in [*self.children()]:
-                if p.alive:
-                    p.kill()
-            self.process.kill()
-            self.process.wait()
+        for process in [self.process, *reversed(self.former)] if self.process else []:
+            if process.poll() is None:
+                for p in self.children(process.pid):
+                    if p.alive:
+                        p.kill()
+                process.kill()
+                process.wait()
         if self in Akashd.running:
             Akashd.running.remove(self)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -286,22 +342,39 @@ class Akashd:
         bad = [line for line in self.log if REPORT.search(line)]
         assert not bad, "report in the log:\n" + self.log_text
 
+    def upgraded(self, deadline=PATIENCE):
+        """Wait until a new master is in charge, and speak to that one from now on."""
+        until(lambda: self.written_pid() not in (None, self.pid), f"a new master; log:\n{self.log_text}", deadline)
+        self.former.append(self.process)
+        self.process = Foster(self.written_pid())
+
+    def upgrade(self, deadline=PATIENCE):
+        """Replace the binary as an operator does."""
+        self.send(signal.SIGUSR2)
+        self.upgraded(deadline)
+
+    def written_pid(self):
+        try:
+            return int(self.pid_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
     # -- processes
 
     @property
     def pid(self):
         return self.process.pid
 
-    def children(self):
-        """Every direct child of the master."""
-        found = []
+    def children(self, pid=None):
+        """Every direct child of the master (or of another process)."""
+        found, parent = [], pid or self.process.pid
         for entry in os.listdir("/proc"):
             if not entry.isdigit():
                 continue
             try:
                 with open(f"/proc/{entry}/stat") as f:
                     stat = f.read().rsplit(")", 1)[1].split()
-                if int(stat[1]) == self.process.pid and stat[0] not in "ZX":
+                if int(stat[1]) == parent and stat[0] not in "ZX":
                     found.append(Process(int(entry)))
             except (FileNotFoundError, ProcessLookupError):
                 continue

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * rows.c - rows of several masters on one segment: see rows.h.
+ */
+#include "master/rows.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "master/master.h"
+#include "master/takeover.h"
+#include "shared/list.h"
+#include "shared/log.h"
+
+#define RECOVER_RETRY_MS 10
+
+/* Another master that has rows. */
+struct watched {
+    struct list link;
+    pid_t pid;
+    int fd;            /* a pidfd; -1: it is dead */
+    struct event *end; /* readable when it has ended */
+};
+
+static struct list masters = LIST_INIT(masters);
+static struct event *retry;
+
+/* The id cannot be another process's as long as the descriptor is open. */
+static int
+process_open(pid_t pid)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    return fd;
+}
+
+static bool
+process_has_ended(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, 0) == 1;
+}
+
+bool
+rows_process_is_gone(pid_t pid)
+{
+    int fd = pid > 0 ? process_open(pid) : -1;
+    if (fd < 0) {
+        return pid <= 0 || errno == ESRCH;
+    }
+    bool is_gone = process_has_ended(fd);
+    close(fd);
+    return is_gone;
+}
+
+bool
+rows_is_free(unsigned row)
+{
+    uint64_t owner = shm_get(&master.shm.m->workers[row].owner);
+    return owner == 0 || owner == (uint64_t)getpid();
+}
+
+void
+rows_take(unsigned row)
+{
+    shm_set(&master.shm.m->workers[row].owner, (uint64_t)getpid());
+}
+
+void
+rows_give_back(unsigned row)
+{
+    shm_set(&master.shm.m->workers[row].owner, 0);
+}
+
+/* ---- of the dead ---- */
+
+/* true: it is nobody's now. */
+static bool
+row_recover(unsigned row)
+{
+    struct shm_child *record = &master.shm.m->workers[row];
+    if (!rows_process_is_gone((pid_t)shm_get(&record->pid))) {
+        return false; /* it ends with its master, but not in the same instant */
+    }
+    shm_set(&record->pid, 0);
+    shm_set(&record->state, SHM_CHILD_NONE);
+    if (!shm_fold_row(&master.shm, row)) {
+        return false;
+    }
+    rows_give_back(row);
+    return true;
+}
+
+static bool
+master_recover(pid_t owner)
+{
+    bool is_done = true;
+    for (unsigned row = 0; row < SHM_ROWS; row++) {
+        if (shm_get(&master.shm.m->workers[row].owner) == (uint64_t)owner) {
+            is_done &= row_recover(row);
+        }
+    }
+    return is_done;
+}
+
+static void
+watched_free(struct watched *w)
+{
+    list_del(&w->link);
+    if (w->end) {
+        event_free(w->end);
+    }
+    if (w->fd >= 0) {
+        close(w->fd);
+    }
+    free(w);
+}
+
+static void
+recover_later(void)
+{
+    struct timeval wait = {.tv_usec = RECOVER_RETRY_MS * 1000};
+    event_add(retry, &wait);
+}
+
+static void
+on_retry(evutil_socket_t fd, short what, void *arg)
+{
+    bool is_done = true;
+    list_for_each_safe (it, &masters) {
+        struct watched *w = container_of(it, struct watched, link);
+        if (w->fd >= 0 && !process_has_ended(w->fd)) {
+            continue;
+        }
+        if (master_recover(w->pid)) {
+            watched_free(w);
+        } else {
+            is_done = false;
+        }
+    }
+    if (!is_done) {
+        recover_later();
+    }
+}
+
+static void
+on_end(evutil_socket_t fd, short what, void *arg)
+{
+    struct watched *w = arg;
+    event_del(w->end);
+    on_retry(-1, 0, NULL);
+}
+
+static struct watched *
+watched_find(pid_t pid)
+{
+    list_for_each (it, &masters) {
+        struct watched *w = container_of(it, struct watched, link);
+        if (w->pid == pid) {
+            return w;
+        }
+    }
+    return NULL;
+}
+
+static void
+watched_add(pid_t pid)
+{
+    struct watched *w = watched_find(pid) ? NULL : calloc(1, sizeof(*w));
+    if (!w) {
+        return;
+    }
+    w->pid = pid;
+    w->fd = process_open(pid);
+    if (w->fd < 0 && errno != ESRCH) {
+        log_warn("akashd: master %ld: cannot be watched: %s; its rows are lost when it is killed",
+                 (long)pid, strerror(errno));
+        free(w);
+        return;
+    }
+    list_add_tail(&masters, &w->link);
+    if (w->fd < 0) {
+        recover_later();
+        return;
+    }
+    w->end = event_new(master.base, w->fd, EV_READ | EV_PERSIST, on_end, w);
+    if (w->end) {
+        event_add(w->end, NULL);
+    }
+}
+
+static void
+rows_init(void)
+{
+    if (!retry) {
+        retry = event_new(master.base, -1, 0, on_retry, NULL);
+    }
+}
+
+void
+rows_watch(void)
+{
+    rows_init();
+    for (unsigned row = 0; row < SHM_ROWS; row++) {
+        pid_t owner = (pid_t)shm_get(&master.shm.m->workers[row].owner);
+        if (owner != 0 && owner != getpid()) {
+            watched_add(owner);
+        }
+    }
+}
+
+void
+rows_recover(pid_t owner)
+{
+    rows_init();
+    watched_add(owner);
+}
+
+void
+rows_signal_masters(int number)
+{
+    pid_t former = takeover_former();
+    list_for_each (it, &masters) {
+        const struct watched *w = container_of(it, struct watched, link);
+        if (w->fd >= 0) {
+            syscall(SYS_pidfd_send_signal, w->fd, number, NULL, 0);
+        }
+    }
+    /* One with a segment of another layout has no rows in ours. */
+    if (former != 0 && former == getppid() && !watched_find(former)) {
+        kill(former, number);
+    }
+}
+
+void
+rows_fini(void)
+{
+    while (!list_is_empty(&masters)) {
+        watched_free(list_first(&masters, struct watched, link));
+    }
+    if (retry) {
+        event_free(retry);
+        retry = NULL;
+    }
+}

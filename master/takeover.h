@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * takeover.h - the binary is replaced: the side of the master that comes. See upgrade.h.
+ *
+ * Started by a former master, this one serves beside it first: its workers accept on the same
+ * sockets and count in the same segment, in rows of their own. It has no monitor, no control socket
+ * and no pid file, and may reload nothing, until it is in charge. When the former master dies
+ * meanwhile, it goes on alone.
+ */
+#ifndef MASTER_TAKEOVER_H
+#define MASTER_TAKEOVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Was this process started by a former master? */
+bool
+takeover_is_asked(void);
+/* Receive what the former master has; sockets go to master.sockets. 0, also when there is none; -1
+ * with why. */
+int
+takeover_begin(char *why, size_t why_size);
+/* There is a former master, and it is in charge. */
+bool
+takeover_is_pending(void);
+/* Its process id; 0: there is none. */
+pid_t
+takeover_former(void);
+
+/* Map the former master's segment, with its eventfds, into master; the generations go on. false:
+ * there is none, or it is laid out otherwise, which is logged. */
+bool
+takeover_map_segment(void);
+
+/* A step of the start is done. */
+void
+takeover_step(void);
+/* All workers serve. master_take_charge() is called when the former master has let go. */
+void
+takeover_serve(void);
+/* This process will end, and why. */
+void
+takeover_fail(const char *why);
+
+void
+takeover_fini(void);
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * upgrade.h - the binary is replaced: the side of the master that goes.
+ *
+ * It starts the program at the path of the first start, with the same arguments, and hands it over
+ * a channel all that lives on: the segment, the eventfds, the listening sockets. The new master
+ * (takeover.h) reads the configuration, forks its workers, and says when they serve. Then this one
+ * ends its monitor and says "yours"; the new one takes the control socket and the pid file, starts
+ * its monitor and says so; then this one's workers retire, and it exits after the last.
+ *
+ * Until the new one has said that it is in charge, nothing is lost: when it ends, or is silent for
+ * 10 s, this one goes on.
+ */
+#ifndef MASTER_UPGRADE_H
+#define MASTER_UPGRADE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "master/verdict.h"
+
+/* The absolute path by which this program was started; NULL: not known. */
+const char *
+upgrade_program(void);
+
+/* cause is for the log: "SIGUSR2". waiter may be NULL. */
+void
+upgrade_request(const char *cause, struct verdict_waiter *waiter);
+/* A new master is starting: no reload may begin. */
+bool
+upgrade_is_running(void);
+/* A child has gone; look again whether the monitor has. */
+void
+upgrade_check(void);
+/* A process that is no worker and no monitor has ended. */
+void
+upgrade_on_exit(pid_t pid, int status);
+/* The server stops: the new master, if there is one that is not in charge yet, ends. */
+void
+upgrade_cancel(void);
+void
+upgrade_fini(void);
+
+#endif
