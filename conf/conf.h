@@ -35,6 +35,7 @@ enum conf_algorithm {
     CONF_EWMA,
     CONF_HASH
 };
+enum conf_protocol { CONF_HTTP1, CONF_H2 };
 enum conf_client_auth { CONF_AUTH_OFF, CONF_AUTH_OPTIONAL, CONF_AUTH_REQUIRE };
 enum conf_health_type { CONF_HEALTH_OFF, CONF_HEALTH_TCP, CONF_HEALTH_HTTP, CONF_HEALTH_GRPC };
 enum conf_key_kind {
@@ -181,6 +182,7 @@ struct conf_upstream {
     unsigned slot;
     struct conf_upstream_tls *tls; /* NULL: cleartext */
     enum conf_algorithm algorithm;
+    enum conf_protocol protocol; /* http */
     const char *hash_key; /* as in the file */
     enum conf_key_kind hash_kind;
     struct slice hash_name; /* of the field, cookie or parameter */

@@ -268,6 +268,10 @@ const struct option option_table[] = {
              "health_check_* and timeout_seconds, and rise and fall are 1 unless given."},
     {OWN_UPSTREAM, "keepalive", TYPE_OBJECT, "{}", IN(conf_upstream, keepalive), .flags = OPT_SHORT,
      .object = OWN_KEEPALIVE, .help = "Idle backend connections that are kept for reuse."},
+    {OWN_UPSTREAM, "protocol", TYPE_WORD, "\"http1\"", CONF_HTTP1, 0,
+     IN(conf_upstream, protocol), .words = "http1|h2",
+     .help = "What the backends speak in http mode: HTTP/1.1, or HTTP/2: over TLS by ALPN, in "
+             "cleartext with prior knowledge."},
     {OWN_UPSTREAM, "timeouts", TYPE_OBJECT, "{}", IN(conf_upstream, timeouts),
      .object = OWN_UPSTREAM_TIMEOUTS, .help = "Deadlines towards backends."},
 

@@ -231,7 +231,8 @@ http_path_normalize(struct slice path, char *out, struct slice *result);
 void
 http_date(uint64_t wall_s, char *buf);
 
-/* The phrase of a status for what akashd itself answers, "" when it has none. */
+/* The phrase of a status, for what comes without one: answers of akashd itself and of HTTP/2
+ * backends. "" when it has none. */
 struct slice
 http_status_phrase(int status);
 

@@ -22,6 +22,9 @@ http2_alloc_fn(void *owner, size_t len);
 
 enum http2_block { HTTP2_REQUEST, HTTP2_RESPONSE, HTTP2_TRAILERS };
 
+/* Behind h->m.max_fields there is always room for so many fields that a proxy adds. */
+#define HTTP2_SPARE_FIELDS 8
+
 /* A field block on its way. */
 struct http2_head {
     struct http_msg m; /* taken by the caller after http2_head_end; its memory is of alloc */

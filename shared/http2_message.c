@@ -171,24 +171,34 @@ is_allowed(const struct http2_head *h, const struct http_field *f)
     return !http_is_hop_by_hop(f);
 }
 
-/* A place for one more field, or NULL. The array doubles, so the memory given up is bounded. */
+/* Make room for more fields. The array doubles, so the memory given up is bounded. */
+static bool
+grow(struct http2_head *h)
+{
+    struct http_msg *m = &h->m;
+    size_t room = m->max_fields > 0 ? 2u * m->max_fields : FIELDS_FIRST;
+    if (room + HTTP2_SPARE_FIELDS > UINT16_MAX) {
+        return false;
+    }
+    struct http_field *fields = h->alloc(h->owner, (room + HTTP2_SPARE_FIELDS) * sizeof(*fields));
+    if (!fields) {
+        return false;
+    }
+    if (m->nfields > 0) {
+        memcpy(fields, m->fields, m->nfields * sizeof(*fields));
+    }
+    m->fields = fields;
+    m->max_fields = (uint16_t)room;
+    return true;
+}
+
+/* A place for one more field, or NULL. */
 static struct http_field *
 add_room(struct http2_head *h)
 {
     struct http_msg *m = &h->m;
-    if (m->nfields == m->max_fields) {
-        size_t room = m->max_fields > 0 ? 2u * m->max_fields : FIELDS_FIRST;
-        room = room <= UINT16_MAX ? room : UINT16_MAX;
-        struct http_field *fields =
-            room > m->nfields ? h->alloc(h->owner, room * sizeof(*fields)) : NULL;
-        if (!fields) {
-            return NULL;
-        }
-        if (m->nfields > 0) {
-            memcpy(fields, m->fields, m->nfields * sizeof(*fields));
-        }
-        m->fields = fields;
-        m->max_fields = (uint16_t)room;
+    if (m->nfields == m->max_fields && !grow(h)) {
+        return NULL;
     }
     return &m->fields[m->nfields++];
 }
@@ -420,6 +430,7 @@ frame_response(struct http_msg *m, bool is_last, enum http_method request_method
         return false;
     }
     m->is_keep_alive = true;
+    m->phrase = http_status_phrase(m->status);
     if (is_last) {
         bool is_short = m->body == HTTP_BODY_LENGTH;
         m->body = HTTP_BODY_NONE;
@@ -437,6 +448,9 @@ http2_head_end_response(struct http2_head *h, bool is_last, enum http_method req
         return (enum reason)h->why;
     }
     struct http_msg *m = &h->m;
+    if (!m->fields && !grow(h)) {
+        return refuse(h, REASON_internal);
+    }
     bool is_upgrade = upgrade.len > 0 && m->status >= 200 && m->status < 300;
     if (!(h->pseudo & PSEUDO_STATUS) || (is_upgrade && (m->seen & HTTP_SEEN_LENGTH))) {
         return refuse(h, REASON_bad_response);

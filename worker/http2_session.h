@@ -118,6 +118,7 @@ struct http2_stream {
     uint32_t recv_timeout_ms; /* 4 KB of body move recv_due_ms by it; 0: fixed */
     uint32_t recv_progress, send_progress;
     bool is_in_length;  /* in_left counts */
+    uint8_t ninterim;   /* 1xx heads that came: its owner's */
     bool is_length;     /* out_left counts */
     bool has_request;   /* of a client: the head came whole */
     bool has_answer;    /* a final head has been submitted; of a backend: came (its owner's) */

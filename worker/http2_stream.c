@@ -305,7 +305,7 @@ http2_stream_on_end(struct http2_stream *st, struct http_msg *trailers)
 void
 http2_stream_recv(struct http2_stream *st)
 {
-    if (st->is_closed && !st->in) {
+    if (st->is_closed && !st->in && !st->is_in_done) {
         return;
     }
     update_recv_due(st);

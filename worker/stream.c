@@ -178,7 +178,7 @@ static void
 on_stream_due(struct timer *t)
 {
     struct stream_http *http = container_of(t, struct stream_http, timer);
-    struct stream *s = (struct stream *)http - 1; /* they are one block: stream_new_http() */
+    struct stream *s = stream_of_http(http);
     uint64_t now = worker_now_ms();
     if (http->total_due_ms != 0 && http->total_due_ms <= now) {
         stream_fail(s, REASON_total_timeout);
@@ -360,6 +360,9 @@ stream_on_connected(struct stream *s)
     }
     stream_enter(s, STREAM_SEND);
     s->server.ops->send_head(s, &s->server, &s->http->req);
+    if (s->state == STREAM_DONE) {
+        return;
+    }
     if (s->http->req.body == HTTP_BODY_NONE) {
         s->client.is_recv_done = true;
         s->server.is_send_done = true;
@@ -403,12 +406,35 @@ stream_on_connect_failed(struct stream *s, enum reason why)
     upstream_acquire(s, s->pool);
 }
 
+/* The same request once more, if it has not been tried too often. */
+static bool
+send_again(struct stream *s, bool may_repeat)
+{
+    if (!may_repeat || s->has_sent_body || s->has_head || s->resent >= STREAM_MAX_RESENT) {
+        return false;
+    }
+    s->resent++;
+    leave_backend(s);
+    return true;
+}
+
+void
+stream_on_unprocessed(struct stream *s)
+{
+    if (send_again(s, true)) {
+        upstream_acquire(s, s->pool);
+        return;
+    }
+    upstream_count_failure(s->taken);
+    s->bytes_in += s->server.bytes;
+    s->server = (struct end){0};
+    stream_fail(s, REASON_backend_reset);
+}
+
 void
 stream_on_server_lost(struct stream *s)
 {
-    bool may_repeat = !s->has_sent_body && http_method_is_idempotent(s->http->req.method);
-    if (s->is_on_reused && may_repeat) {
-        leave_backend(s);
+    if (send_again(s, s->is_on_reused && http_method_is_idempotent(s->http->req.method))) {
         s->wants_fresh = true;
         upstream_acquire(s, s->pool);
         return;

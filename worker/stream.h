@@ -23,10 +23,11 @@
 #include "worker/conn.h"
 #include "worker/listener.h"
 
-#define STREAM_BYTES     4096 /* of an HTTP stream with its arena */
-#define STREAM_TCP_ARENA 64   /* names, for the log of a tunnel */
-#define STREAM_MAX_TRIES 3    /* connects that may fail before the stream does */
-#define STREAM_ID_LEN    32
+#define STREAM_BYTES      4096 /* of an HTTP stream with its arena */
+#define STREAM_TCP_ARENA  64   /* names, for the log of a tunnel */
+#define STREAM_MAX_TRIES  3    /* connects that may fail before the stream does */
+#define STREAM_MAX_RESENT 10   /* connections that may die, or refuse, under the same request */
+#define STREAM_ID_LEN     32
 
 struct stream;
 struct backend;
@@ -92,6 +93,7 @@ struct stream_http {
     uint64_t head_us;        /* head of the answer came */
     char *head;              /* request head bytes: in the arena, or of its own when large */
     uint32_t head_len, head_cap;
+    struct list waiting;   /* for a shared connection that is being made: http2_upstream.c */
     struct timer timer;    /* at the earlier of these two */
     uint64_t total_due_ms; /* end of the whole exchange; 0: none */
     uint64_t quiet_due_ms; /* end of a silence */
@@ -115,6 +117,7 @@ struct stream {
     uint16_t status;                  /* that the client got */
     uint16_t tries;                   /* connections tried */
     uint16_t tried[STREAM_MAX_TRIES]; /* indexes of backends that failed */
+    uint8_t resent;                   /* how often, because a connection failed it */
     bool has_sent_body;               /* body bytes have left for a backend: cannot be sent again */
     bool has_head;                    /* an answer's head has been given to the client */
     bool is_tcp;                      /* from the first byte */
@@ -163,6 +166,10 @@ stream_on_connected(struct stream *s);
 /* ... or could not connect to s->backend. */
 void
 stream_on_connect_failed(struct stream *s, enum reason why);
+/* The backend has said that it did nothing with the request: it is sent again, whatever the method,
+ * unless some of its body has gone. */
+void
+stream_on_unprocessed(struct stream *s);
 /* A reused connection died before a byte of the answer came, or a fresh one did. */
 void
 stream_on_server_lost(struct stream *s);
@@ -215,6 +222,13 @@ stream_limit_tunnels(uint32_t timeout_ms);
 /* Cut the tunnels whose time is over. Cheap when there is none. */
 void
 stream_cut_tunnels(void);
+
+/* They are one block: stream_new_http(). */
+static inline struct stream *
+stream_of_http(struct stream_http *http)
+{
+    return (struct stream *)http - 1;
+}
 
 static inline struct end *
 stream_other_end(struct stream *s, const struct end *e)

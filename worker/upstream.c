@@ -9,6 +9,7 @@
 #include "worker/forward.h"
 #include "worker/hash_key.h"
 #include "worker/http1_upstream.h"
+#include "worker/http2_upstream.h"
 #include "worker/stream.h"
 #include "worker/tcp.h"
 #include "worker/worker.h"
@@ -30,7 +31,7 @@ upstream_usable(const struct conf_backend *b)
         return REASON_internal;
     }
     if (b->max_connections != 0 && view->nidle == 0 &&
-        shm_get(view->open.shared) >= b->max_connections) {
+        shm_get(view->open.shared) >= b->max_connections && !http2_upstream_has_room(view)) {
         return REASON_over_limit;
     }
     return REASON_none;
@@ -158,6 +159,9 @@ upstream_attach(struct stream *s, struct conn *c)
 {
     if (s->is_tcp) {
         tcp_upstream_attach(c, s);
+    } else if (c->kind == CONN_HTTP2_UPSTREAM) {
+        http2_upstream_begin(c); /* all that wait for it are told in time */
+        return;
     } else {
         http1_upstream_attach(c, s, s->taken);
     }
@@ -217,6 +221,12 @@ upstream_acquire(struct stream *s, struct conf_pool *pool)
     }
     s->backend_name = slice_from_str(s->backend->id);
     begin_exchange(s, b);
+    if (!s->is_tcp && s->upstream->protocol == CONF_H2) {
+        if (!http2_upstream_acquire(s)) {
+            upstream_connect(s);
+        }
+        return;
+    }
     struct conn *c = NULL;
     if (!s->is_tcp && !wants_fresh) {
         c = upstream_take_idle(b, !is_repeatable(s));

@@ -32,6 +32,7 @@ struct backend {
     bool is_removed;
     struct list idle;  /* conn.link, most recently used first */
     struct list conns; /* conn.owned, all */
+    struct list h2;    /* http2_upstream.link: those that take streams, or are being made */
     unsigned nidle, nconns, nstreams;
     unsigned epoch; /* goes up when the address or what is spoken there changes */
     struct addr addr;
@@ -39,6 +40,8 @@ struct backend {
     struct log_limit tls_log;
     uint32_t max_connections; /* cap of open connections over all workers; 0: none */
     uint32_t max_idle, idle_ms, lifetime_ms, max_requests; /* keepalive of the current conf */
+    bool is_h2;                                            /* what is spoken there over http */
+    uint32_t h2_limit; /* streams on a connection, as its SETTINGS said last; 0: not known */
     struct shm_gauge active, open;
     struct shm_row_backend *counters;
 };

@@ -15,6 +15,7 @@
 
 #include "shared/log.h"
 #include "worker/http1_upstream.h"
+#include "worker/http2_upstream.h"
 #include "worker/stream.h"
 #include "worker/tcp.h"
 #include "worker/upstream_tls.h"
@@ -50,6 +51,10 @@ upstream_connect_failed(struct conn *c, enum reason why)
 {
     struct upstream_connecting *uc = (struct upstream_connecting *)c;
     struct stream *s = uc->stream;
+    if (c->kind == CONN_HTTP2_UPSTREAM) {
+        http2_upstream_fail(c, why);
+        return;
+    }
     upstream_conn_closed(s->taken, c);
     conn_close(c);
     stream_on_connect_failed(s, why);
@@ -82,7 +87,7 @@ upstream_connected(struct conn *c)
 {
     struct stream *s = ((struct upstream_connecting *)c)->stream;
     conn_set_read_due(c, 0);
-    enum reason why = s->is_tcp ? REASON_none : early_input(c);
+    enum reason why = c->kind == CONN_HTTP1_UPSTREAM ? early_input(c) : REASON_none;
     if (why != REASON_none) {
         upstream_conn_closed(s->taken, c);
         conn_close(c);
@@ -170,11 +175,30 @@ open_socket(const struct addr *to, bool is_tunnel)
     return fd;
 }
 
+static enum conn_kind
+kind_for(const struct stream *s)
+{
+    if (s->is_tcp) {
+        return CONN_TCP_UPSTREAM;
+    }
+    return s->upstream->protocol == CONF_H2 ? CONN_HTTP2_UPSTREAM : CONN_HTTP1_UPSTREAM;
+}
+
+static size_t
+size_of(enum conn_kind kind)
+{
+    switch (kind) {
+    case CONN_TCP_UPSTREAM: return tcp_upstream_size();
+    case CONN_HTTP2_UPSTREAM: return http2_upstream_size();
+    default: return http1_upstream_size();
+    }
+}
+
 static struct conn *
 open_conn(struct stream *s, struct backend *b, int fd)
 {
-    size_t size = s->is_tcp ? tcp_upstream_size() : http1_upstream_size();
-    struct conn *c = conn_alloc(s->is_tcp ? CONN_TCP_UPSTREAM : CONN_HTTP1_UPSTREAM, size);
+    enum conn_kind kind = kind_for(s);
+    struct conn *c = conn_alloc(kind, size_of(kind));
     if (!c) {
         close(fd);
         return NULL;
@@ -236,9 +260,13 @@ upstream_connect(struct stream *s)
         stream_fail(s, REASON_internal);
         return;
     }
-    ((struct upstream_connecting *)c)->stream = s;
-    s->server = (struct end){.ops = &connecting_ops, .conn = c};
-    s->is_on_reused = false;
+    if (c->kind == CONN_HTTP2_UPSTREAM) {
+        http2_upstream_wait(c, s);
+    } else {
+        ((struct upstream_connecting *)c)->stream = s;
+        s->server = (struct end){.ops = &connecting_ops, .conn = c};
+        s->is_on_reused = false;
+    }
     if (connect(fd, &to->sa, to->len) != 0 && errno != EINPROGRESS) {
         /* EAGAIN: a Unix socket whose backlog is full */
         upstream_connect_failed(c, connect_reason(errno));

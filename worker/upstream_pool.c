@@ -8,6 +8,7 @@
 
 #include "shared/log.h"
 #include "worker/http1_upstream.h"
+#include "worker/http2_upstream.h"
 #include "worker/upstream_tls.h"
 #include "worker/worker.h"
 
@@ -26,6 +27,7 @@ open_backend(unsigned slot)
     b->slot = slot;
     list_init(&b->idle);
     list_init(&b->conns);
+    list_init(&b->h2);
     struct shm_shared_backend *shared = &worker.shm->s->backends[slot];
     struct shm_ledger *ledger = &worker.row->ledger;
     b->active = (struct shm_gauge){&shared->active, &ledger->backends_active[slot]};
@@ -45,6 +47,7 @@ close_idle(struct backend *b)
         upstream_conn_closed(b, c);
         conn_close(c);
     }
+    http2_upstream_retire(b);
     b->nstreams--;
 }
 
@@ -75,7 +78,8 @@ apply_upstream(const struct conf_upstream *up)
         b->is_removed = false;
         bool is_new = b->addr.len == 0;
         bool has_moved = !addr_eq(&b->addr, &cb->addr);
-        has_moved = upstream_tls_apply(b, cb) || has_moved;
+        has_moved = upstream_tls_apply(b, cb) || has_moved || b->is_h2 != (up->protocol == CONF_H2);
+        b->is_h2 = up->protocol == CONF_H2;
         b->addr = cb->addr;
         b->max_connections = cb->max_connections;
         b->max_idle = up->keepalive.connections;
@@ -123,7 +127,8 @@ upstream_close_idle(void)
 unsigned
 upstream_epoch_of(const struct backend *b, const struct conf_backend *cb)
 {
-    bool is_current = addr_eq(&b->addr, &cb->addr) && upstream_tls_is_current(b, cb);
+    bool is_current = addr_eq(&b->addr, &cb->addr) && upstream_tls_is_current(b, cb) &&
+                      b->is_h2 == (cb->upstream->protocol == CONF_H2);
     return is_current ? b->epoch : b->epoch - 1;
 }
 
@@ -159,10 +164,16 @@ is_wanted_elsewhere(const struct backend *b)
 }
 
 bool
+upstream_may_keep(const struct backend *b, unsigned nidle)
+{
+    return !b->is_removed && !is_wanted_elsewhere(b) && !worker_is_retiring() &&
+           nidle < b->max_idle;
+}
+
+bool
 upstream_keep(struct backend *b, struct conn *c)
 {
-    if (b->is_removed || is_wanted_elsewhere(b) || worker_is_retiring() ||
-        b->nidle >= b->max_idle) {
+    if (!upstream_may_keep(b, b->nidle)) {
         return false;
     }
     conn_unlink(c);

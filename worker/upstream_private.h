@@ -26,6 +26,9 @@ upstream_keep_spare(void);
 /* An idle connection that may be used again, or NULL. */
 struct conn *
 upstream_take_idle(struct backend *b, bool must_be_recent);
+/* May one more connection of b lie idle, beside nidle others? */
+bool
+upstream_may_keep(const struct backend *b, unsigned nidle);
 /* A removed backend's view goes with its last connection and exchange. */
 void
 upstream_drop_if_unused(struct backend *b);

@@ -60,7 +60,10 @@ upstream_tls_is_wanted(const struct stream *s)
 static const char *
 protocol_of(const struct stream *s)
 {
-    return s->is_tcp ? NULL : "http/1.1";
+    if (s->is_tcp) {
+        return NULL;
+    }
+    return s->upstream->protocol == CONF_H2 ? "h2" : "http/1.1";
 }
 
 static void
@@ -81,6 +84,13 @@ fail(struct conn *c, const char *why)
     upstream_connect_failed(c, REASON_backend_tls);
 }
 
+/* RFC 9113 3.2: HTTP/2 over TLS is agreed upon. */
+static bool
+is_wrong_protocol(const struct conn *c)
+{
+    return c->kind == CONN_HTTP2_UPSTREAM && !slice_eq(transport_tls_alpn(&c->io), SLICE("h2"));
+}
+
 static void
 on_handshake_event(struct conn *c, unsigned what)
 {
@@ -96,6 +106,8 @@ on_handshake_event(struct conn *c, unsigned what)
         fail(c, "the connection broke");
     } else if (r == IO_ERROR) {
         fail(c, transport_tls_error(&c->io));
+    } else if (r == 1 && is_wrong_protocol(c)) {
+        fail(c, "it does not offer HTTP/2 (ALPN h2)");
     } else if (r == 1) {
         upstream_connected(c);
     }
