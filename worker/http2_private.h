@@ -4,6 +4,7 @@
  *
  * http2_session.c  the connection: its life, its events, frames that come in, floods
  * http2_stream.c   one stream: heads, bodies both ways, deadlines
+ * http2_strict.c   what nghttp2 lets pass and RFC 9113 does not
  * http2_output.c   frames that go out: gathering and writing them
  */
 #ifndef WORKER_HTTP2_PRIVATE_H
@@ -64,6 +65,23 @@ http2_body_of(struct http2_stream *st);
 /* A useful frame was sent or an exchange done: the peer may send n more useless ones. */
 void
 http2_session_earn(struct http2_session *ses, unsigned n);
+/* The peer has sent what costs us and brings nothing on. 0, or the error that stops nghttp2. */
+int
+http2_session_charge(struct http2_session *ses);
+/* A client's HEADERS frame has begun: 0, or the error that stops nghttp2. */
+int
+http2_strict_on_head(struct http2_session *ses, int32_t id);
+/* How many of a client's bytes nghttp2 may have before http2_strict_judge(); all at most. */
+size_t
+http2_strict_upto(struct http2_past *past, struct slice bytes);
+void
+http2_strict_judge(struct http2_session *ses);
+/* The client has ended stream id itself, by END_STREAM or RST_STREAM. */
+void
+http2_strict_on_ended(struct http2_session *ses, int32_t id);
+/* For nghttp2: on_frame_send. */
+int
+http2_strict_on_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *arg);
 /* A call of nghttp2 failed: no memory. The connection is broken. */
 void
 http2_session_break(struct http2_session *ses);

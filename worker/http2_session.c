@@ -27,9 +27,8 @@ http2_session_earn(struct http2_session *ses, unsigned n)
     ses->credit = ses->credit + n < CREDIT_MAX ? ses->credit + n : CREDIT_MAX;
 }
 
-/* The peer has sent what costs us and brings nothing on. 0, or the error that stops nghttp2. */
-static int
-charge(struct http2_session *ses)
+int
+http2_session_charge(struct http2_session *ses)
 {
     uint64_t earned = (worker_now_ms() - ses->credit_ms) * CREDIT_PER_S / 1000;
     if (earned > 0) {
@@ -67,8 +66,11 @@ on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *arg)
     }
     if (hd->type == NGHTTP2_HEADERS) {
         ses->side->on_block_open(ses, true);
+        if (ses->side->is_server && http2_strict_on_head(ses, hd->stream_id) != 0) {
+            return NGHTTP2_ERR_CALLBACK_FAILURE;
+        }
     }
-    return is_useless(hd) ? charge(ses) : 0;
+    return is_useless(hd) ? http2_session_charge(ses) : 0;
 }
 
 /* ---- blocks of fields ---- */
@@ -215,10 +217,14 @@ on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int error, voi
         ses->block = NULL;
         ses->side->on_block_open(ses, false);
     }
+    if (st) {
+        st->is_invalid = true;
+    }
     if (st && st->stream) {
         ses->side->on_malformed(st);
     }
-    return charge(ses); /* a reset that the peer made us send costs as much as its own */
+    return http2_session_charge(
+        ses); /* a reset that the peer made us send costs as much as its own */
 }
 
 static int
@@ -233,6 +239,9 @@ on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *arg)
     if (ses->block == st) {
         ses->block = NULL;
         ses->side->on_block_open(ses, false);
+    }
+    if (is_whole || st->is_peer_reset) {
+        http2_strict_on_ended(ses, id);
     }
     http2_stream_closed(st);
     if (is_whole && code == NGHTTP2_NO_ERROR) {
@@ -263,6 +272,7 @@ make_callbacks(void)
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(all, on_invalid_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(all, on_body);
     nghttp2_session_callbacks_set_on_stream_close_callback(all, on_stream_close);
+    nghttp2_session_callbacks_set_on_frame_send_callback(all, http2_strict_on_sent);
     http2_output_set_callbacks(all);
     return all;
 }
@@ -311,6 +321,7 @@ http2_session_begin(struct http2_session *ses, struct conn *c, const struct http
     nghttp2_option *option = make_option();
     *ses = (struct http2_session){.conn = c, .side = side, .credit = CREDIT_MAX};
     ses->credit_ms = worker_now_ms();
+    ses->past.body = side->is_server ? sizeof(HTTP2_PREFACE) - 1 : 0;
     list_init(&ses->dirty);
     list_init(&ses->streams);
     list_init(&ses->ready);
@@ -435,15 +446,34 @@ why_lost(const struct http2_session *ses)
     return ses->side->is_server ? REASON_client_closed : REASON_backend_reset;
 }
 
+/* Give nghttp2 the bytes, or what there is of them before something is to be judged. How many; or
+ * an error of nghttp2. */
+static ssize_t
+receive(struct http2_session *ses, struct slice bytes)
+{
+    bool is_server = ses->side->is_server;
+    size_t n = is_server ? http2_strict_upto(&ses->past, bytes) : bytes.len;
+    http2_enter(ses);
+    ssize_t used = nghttp2_session_mem_recv(ses->ng, (const uint8_t *)bytes.ptr, n);
+    http2_leave(ses);
+    if (is_server && used >= 0) {
+        http2_strict_judge(ses);
+    }
+    return used < 0 ? used : (ssize_t)n;
+}
+
 void
 http2_session_feed(struct http2_session *ses, struct slice bytes)
 {
     if (ses->is_over) {
         return; /* thrown away: a GOAWAY is on its way out */
     }
-    http2_enter(ses);
-    ssize_t used = nghttp2_session_mem_recv(ses->ng, (const uint8_t *)bytes.ptr, bytes.len);
-    http2_leave(ses);
+    ssize_t used = 0;
+    while (bytes.len > 0 && used >= 0 && !ses->is_over) {
+        used = receive(ses, bytes);
+        size_t n = used > 0 ? (size_t)used : 0;
+        bytes = slice_of(bytes.ptr + n, bytes.len - n);
+    }
     if (used < 0) {
         uint32_t code = used == NGHTTP2_ERR_FLOODED || used == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS
                             ? NGHTTP2_ENHANCE_YOUR_CALM

@@ -79,23 +79,38 @@ struct http2_side {
     void (*on_over)(struct http2_session *ses, enum reason why);
 };
 
+#define HTTP2_PAST 16
+
+/* Streams of a client on which nothing more may come; see http2_strict.c. */
+struct http2_past {
+    int32_t highest;                  /* that was opened */
+    int32_t skipped_from, skipped_to; /* the last ids that were left out */
+    int32_t ended[HTTP2_PAST];        /* the last that the client has ended */
+    unsigned nended;
+    uint32_t body;    /* bytes of this frame, or of the preface, that are still to come */
+    uint8_t head[13]; /* of the frame, as far as it matters */
+    uint8_t nhead;    /* bytes that have come of it; 0: its body is coming */
+    bool is_due;      /* the frame in head is to be judged */
+};
+
 struct http2_session {
     struct conn *conn;
     nghttp2_session *ng; /* NULL: closed */
     const struct http2_side *side;
     struct list dirty; /* in the list of those that have something to write */
     struct list streams;
-    struct list ready;          /* streams whose in can be delivered */
-    struct list resets;         /* streams to be reset, or whose request is not whole */
-    struct http2_room *room;    /* gathered output; NULL: none */
-    unsigned nstreams;          /* that nghttp2 has not let go of */
-    unsigned depth;             /* > 0: within nghttp2, which is not reentrant */
-    uint64_t credit_ms;         /* when credit was counted last */
-    uint32_t credit;            /* useless frames that the peer may still send */
-    enum reason over;           /* with is_over */
-    bool is_over;               /* nothing more is read; on_over() is due */
-    bool has_goaway;            /* the peer will not answer further streams */
-    bool is_going;              /* we have sent the last GOAWAY */
+    struct list ready;       /* streams whose in can be delivered */
+    struct list resets;      /* streams to be reset, or whose request is not whole */
+    struct http2_room *room; /* gathered output; NULL: none */
+    unsigned nstreams;       /* that nghttp2 has not let go of */
+    unsigned depth;          /* > 0: within nghttp2, which is not reentrant */
+    uint64_t credit_ms;      /* when credit was counted last */
+    uint32_t credit;         /* useless frames that the peer may still send */
+    enum reason over;        /* with is_over */
+    bool is_over;            /* nothing more is read; on_over() is due */
+    bool has_goaway;         /* the peer will not answer further streams */
+    bool is_going;           /* we have sent the last GOAWAY */
+    struct http2_past past;
     struct http2_stream *block; /* whose fields are coming; NULL: nobody's */
 };
 
@@ -129,6 +144,7 @@ struct http2_stream {
     bool is_closed;     /* nghttp2 has let go */
     bool is_peer_reset; /* a RST_STREAM came */
     bool is_reset;      /* we have reset it */
+    bool is_invalid;    /* nghttp2 has refused a frame of it */
     bool is_malformed;  /* reset, not answered: its owner's */
     bool is_moving;     /* body moves recv_due_ms */
 };
