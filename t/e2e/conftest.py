@@ -8,7 +8,7 @@ sys.dont_write_bytecode = True
 
 import pytest  # noqa: E402
 
-from harness import FRONTS, Akashd, ScriptedBackend, free_port, http_config  # noqa: E402
+from harness import FRONTS, Akashd, ScriptedBackend, Site  # noqa: E402
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -47,44 +47,6 @@ def launch():
         for daemon in made:
             if daemon in Akashd.running:
                 ends.callback(daemon.stop)
-
-
-class Site:
-    """A daemon in front of one scripted backend; what most HTTP tests need."""
-
-    def __init__(self, front, upstream=None, listener=None, **top):
-        self.front = front
-        self.port = free_port()
-        self.backend = ScriptedBackend()
-        self.clients = []
-        config = http_config(self.port, [self.backend], upstream,
-                             {**front.listener(), **(listener or {})}, **top)
-        self.akashd = Akashd(config)
-
-    def client(self, **kw):
-        """A connected client that is closed with the test."""
-        self.clients.append(self.front.connect(self.port, **kw))
-        return self.clients[-1]
-
-    def fence(self):
-        """A plain request through a client of its own: what was sent before has had its effect by now."""
-        with self.front.connect(self.port) as client:
-            answer = client.ask(target="/fence")
-            assert (answer.status, answer.body) == (200, b"ok")
-
-    def fresh(self):
-        for client in self.clients:
-            client.close()
-        self.clients = []
-        self.backend.fresh()
-
-    def close(self):
-        try:
-            for client in self.clients:
-                client.close()
-            self.akashd.stop()
-        finally:
-            self.backend.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ without Huffman coding and without the dynamic table, so that their bytes can be
 is decoded by python3-hpack.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import pack, unpack
@@ -215,6 +216,7 @@ class FramePeer(Client):
         self.seen = []  # every frame that came
         self.answers = {}  # {stream: Answer}
         self.goaways = []
+        self.granted = Counter()  # {stream: bytes of WINDOW_UPDATE}
         self._head = None  # the HEADERS frame whose block goes on
         if start:
             self.start(*pairs)
@@ -264,6 +266,8 @@ class FramePeer(Client):
             answer.is_complete = bool(got.flags & END_STREAM)
         elif got.kind == RST_STREAM:
             self.answer(got.stream).reset = got.code
+        elif got.kind == WINDOW_UPDATE:
+            self.granted[got.stream] += unpack(">I", got.payload)[0]
 
     def _account_block(self, got):
         """HEADERS, or the CONTINUATION that follows."""
