@@ -342,22 +342,6 @@ probe_write(struct probe *p, const char *bytes, size_t len)
     return p->wire.ops->writev(&p->wire, &piece, len > 0);
 }
 
-static void
-probe_on_writable(struct probe *p)
-{
-    ssize_t n = probe_write(p, p->request + p->request_sent, p->request_len - p->request_sent);
-    if (n == IO_ERROR) {
-        probe_fail_io(p, "send");
-        return;
-    }
-    p->request_sent += n > 0 ? (size_t)n : 0;
-    if (p->request_sent == p->request_len && !(p->wire.flags & TRANSPORT_WANT_WRITE)) {
-        p->state = PROBE_READ;
-        event_del(&p->io);
-        probe_listen(p, EV_READ);
-    }
-}
-
 static enum probe_verdict
 read_answer(struct probe *p, bool *is_broken)
 {
@@ -386,6 +370,26 @@ probe_on_readable(struct probe *p)
         probe_finish(p, PROBE_PASSED, "");
     } else if (verdict == PROBE_BAD) {
         probe_finish(p, PROBE_FAILED, p->answer.why);
+    }
+}
+
+static void
+probe_on_writable(struct probe *p)
+{
+    ssize_t n = probe_write(p, p->request + p->request_sent, p->request_len - p->request_sent);
+    if (n == IO_ERROR && p->wire.tls) {
+        probe_on_readable(p); /* an alert may say why */
+        return;
+    }
+    if (n == IO_ERROR) {
+        probe_fail_io(p, "send");
+        return;
+    }
+    p->request_sent += n > 0 ? (size_t)n : 0;
+    if (p->request_sent == p->request_len && !(p->wire.flags & TRANSPORT_WANT_WRITE)) {
+        p->state = PROBE_READ;
+        event_del(&p->io);
+        probe_listen(p, EV_READ);
     }
 }
 

@@ -132,9 +132,18 @@ wire_send(struct transport *t, const char *bytes, size_t len)
         n = send(t->fd, bytes, len, MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
     if (n < 0 && errno != EAGAIN) {
-        tls_io_fail(t->tls, FAIL_SOCKET, (unsigned long)errno);
+        ((struct tls_io *)t->tls)->write_errno = errno;
     }
     return n > 0 ? (size_t)n : 0;
+}
+
+/* Output has nowhere to go. */
+static void
+drop_output(struct transport *t)
+{
+    struct tls_io *io = t->tls;
+    buf_free(&io->out);
+    t->flags &= (uint8_t)~TRANSPORT_WANT_WRITE;
 }
 
 void
@@ -146,6 +155,9 @@ wire_push(struct transport *t)
         size_t n = wire_send(t, io->out->data + io->out->begin, buf_len(io->out));
         buf_consume(&io->out, n);
         t->pushed = n < UINT16_MAX ? (uint16_t)n : UINT16_MAX;
+        if (io->write_errno) {
+            drop_output(t);
+        }
     }
     if (!io->out) {
         t->flags &= (uint8_t)~TRANSPORT_WANT_WRITE;
@@ -159,10 +171,14 @@ wire_flush(struct transport *t)
     struct tls_io *io = t->tls;
     size_t len = wire.out_len;
     wire.out_len = 0;
-    if (len == 0) {
+    if (len == 0 || io->write_errno) {
         return;
     }
     size_t sent = io->out ? 0 : wire_send(t, wire_out, len);
+    if (io->write_errno) {
+        drop_output(t);
+        return;
+    }
     if (sent == len) {
         return;
     }

@@ -40,6 +40,7 @@ struct tls_io {
     struct buf *out; /* ciphertext made and not yet sent */
     unsigned long code;
     uint32_t handshake_bytes;
+    int write_errno;   /* why nothing can be sent any more: what has come is read all the same */
     uint8_t failure;   /* enum tls_failure; final */
     bool is_done;      /* the handshake */
     bool has_ended;    /* close_notify was read */

@@ -147,9 +147,6 @@ handshake_step(struct tls_io *io)
     if (result != 1) {
         judge(io, SSL_get_error(io->ssl, result));
     }
-    if (io->failure != FAIL_NONE && io->outgoing.remote) {
-        tls_remote_forget(io->outgoing.remote); /* its session may be the cause */
-    }
 }
 
 /* Set errno for what has failed. */
@@ -169,16 +166,25 @@ static int
 tls_handshake(struct transport *t)
 {
     struct tls_io *io = t->tls;
-    if (!io->is_done && io->failure == FAIL_NONE) {
+    for (int i = 0; i < 2 && !io->is_done && io->failure == FAIL_NONE; i++) {
         wire_push(t);
         wire_begin(t, 0);
         handshake_step(io);
         wire_end(t);
+        if (!io->write_errno) {
+            break;
+        } /* else the peer has gone; once more, for the alert that it may have left */
     }
-    if (io->failure != FAIL_NONE) {
-        return report_failure(t);
+    if (!io->is_done && io->write_errno) {
+        tls_io_fail(io, FAIL_SOCKET, (unsigned long)io->write_errno);
     }
-    return io->is_done ? 1 : IO_AGAIN;
+    if (io->failure == FAIL_NONE) {
+        return io->is_done ? 1 : IO_AGAIN;
+    }
+    if (io->outgoing.remote) {
+        tls_remote_forget(io->outgoing.remote); /* its session may be the cause */
+    }
+    return report_failure(t);
 }
 
 /* ---- bytes ---- */
@@ -306,7 +312,7 @@ tls_writev(struct transport *t, const struct iovec *iov, int n)
     bool is_stuck = false;
     wire_push(t);
     cursor_advance(&at, 0);
-    while (at.n > 0 && !io->out && !tls_io_is_broken(io) && !is_stuck) {
+    while (at.n > 0 && !io->out && !io->write_errno && !tls_io_is_broken(io) && !is_stuck) {
         assert(io->is_done);
         if (io->is_shut) {
             errno = EPIPE; /* as for a socket after shutdown(2) */
@@ -320,6 +326,10 @@ tls_writev(struct transport *t, const struct iovec *iov, int n)
     }
     if (tls_io_is_broken(io)) {
         return report_failure(t);
+    }
+    if (io->write_errno) {
+        errno = io->write_errno;
+        return IO_ERROR;
     }
     return taken > 0 ? (ssize_t)taken : at.n > 0 || io->out ? IO_AGAIN : 0;
 }
@@ -440,6 +450,9 @@ transport_tls_error(const struct transport *t)
 {
     static char text[160];
     const struct tls_io *io = tls_of(t);
+    if (io->failure == FAIL_NONE && io->write_errno) {
+        return strerror(io->write_errno);
+    }
     const char *fixed = failure_text((enum tls_failure)io->failure);
     if (fixed) {
         return fixed;

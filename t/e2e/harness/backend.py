@@ -107,17 +107,13 @@ class Connection:
         self.requests = []
         self.malformed = None  # why the bytes are no strict HTTP, if they are not
         self.thread = None  # that serves it
+        self.was_resumed = None  # whether the TLS session of another connection was taken up again
         self.open = True
         self.quiet_end = threading.Event()
 
     @property
     def received(self):
         return bytes(self.wire.received)
-
-    @property
-    def is_resumed(self):
-        """Whether the TLS session of another connection was taken up again."""
-        return bool(self.wire.sock.session_reused)
 
     def say_goodbye(self):
         """close_notify, without waiting for the peer's. Only from the thread that reads and writes."""
@@ -264,6 +260,7 @@ class ScriptedBackend:
             if self.tls:
                 wire.sock.settimeout(PATIENCE)
                 wire.sock = self.tls.wrap_socket(wire.sock, server_side=True, suppress_ragged_eofs=False)
+                connection.was_resumed = wire.sock.session_reused
         except OSError as why:
             with self.changed:
                 self.tls_errors.append(str(why))
