@@ -235,6 +235,22 @@ emit_requests(struct metrics *m, const struct family *f, const struct item *item
     }
 }
 
+/* The same of gRPC: nothing where none is spoken. */
+static void
+emit_grpc_requests(struct metrics *m, const struct family *f, const struct item *item)
+{
+    size_t codes = row_sum_listener_offset(item->listener->slot,
+                                           offsetof(struct shm_row_listener, grpc_codes));
+    for (unsigned i = 0; i < SHM_GRPC_CODES; i++) {
+        uint64_t n = row_sum_get(&m->rows, codes + i * sizeof(shm_u64));
+        char label[40];
+        snprintf(label, sizeof(label), "code=\"%s\"", grpc_code_name(i));
+        if (n > 0) {
+            put_count(m, f, item, label, n);
+        }
+    }
+}
+
 static void
 emit_listener_histogram(struct metrics *m, const struct family *f, const struct item *item)
 {
@@ -363,6 +379,8 @@ static const struct family families[] = {
           PER_LISTENER, emit_listener_connections, 0)
     LISTENER_COUNTERS(LISTENER_COUNTER)
     COUNTER("akash_requests_total", "Requests answered", PER_LISTENER, emit_requests, 0)
+    COUNTER("akash_grpc_requests_total", "gRPC calls ended, by what the client was told",
+            PER_LISTENER, emit_grpc_requests, 0)
     {"akash_request_duration_seconds", "histogram", "Request received to answer sent",
      PER_LISTENER, emit_listener_histogram, offsetof(struct shm_row_listener, duration), ""},
     LIMIT_COUNTERS(LIMIT_COUNTER)

@@ -33,6 +33,22 @@ grpc_parse_code(struct slice value)
     return code < GRPC_CODE_COUNT ? code : GRPC_CODE_COUNT;
 }
 
+enum grpc_code
+grpc_code_of_status(unsigned status)
+{
+    switch (status) {
+    case 400: return GRPC_INTERNAL;
+    case 401: return GRPC_UNAUTHENTICATED;
+    case 403: return GRPC_PERMISSION_DENIED;
+    case 404: return GRPC_UNIMPLEMENTED;
+    case 429:
+    case 502:
+    case 503:
+    case 504: return GRPC_UNAVAILABLE;
+    default: return GRPC_UNKNOWN;
+    }
+}
+
 bool
 grpc_is_content_type(struct slice value)
 {

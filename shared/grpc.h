@@ -48,6 +48,10 @@ grpc_code_name(unsigned code);
 unsigned
 grpc_parse_code(struct slice value);
 
+/* What an answer without grpc-status means, by its HTTP status. */
+enum grpc_code
+grpc_code_of_status(unsigned status);
+
 /* Is a body of this content-type made of gRPC messages? application/grpc, also with +proto and
  * such, or with parameters; not application/grpc-web. */
 bool

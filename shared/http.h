@@ -67,7 +67,9 @@ enum http_method {
     X(X_FORWARDED_PROTO, "x-forwarded-proto", HTTP_F_TRAILER | HTTP_F_END) \
     X(X_FORWARDED_HOST, "x-forwarded-host", HTTP_F_TRAILER | HTTP_F_END) \
     X(X_REAL_IP, "x-real-ip", HTTP_F_TRAILER | HTTP_F_END) \
-    X(X_REQUEST_ID, "x-request-id", HTTP_F_TRAILER | HTTP_F_END)
+    X(X_REQUEST_ID, "x-request-id", HTTP_F_TRAILER | HTTP_F_END) \
+    X(GRPC_STATUS, "grpc-status", 0) \
+    X(GRPC_TIMEOUT, "grpc-timeout", HTTP_F_TRAILER | HTTP_F_END)
 
 enum http_field_id {
     HTTP_FIELD_OTHER,

@@ -4,8 +4,10 @@
  */
 #include "shared/reason.h"
 
+#include "shared/grpc.h"
+
 const struct reason_info reason_table[REASON_COUNT] = {
-#define REASON_ROW(token, status, text) {#token, status, text},
+#define REASON_ROW(token, status, code, text) {#token, status, GRPC_##code, text},
     REASONS(REASON_ROW)
 #undef REASON_ROW
 };

@@ -28,6 +28,7 @@
 #include <sys/types.h>
 
 #include "shared/counters.h"
+#include "shared/grpc.h"
 #include "shared/rate.h"
 #include "shared/reason.h"
 
@@ -41,6 +42,7 @@
 #define SHM_TICKET_KEYS 4
 #define SHM_VERDICT_MAX 4096
 #define SHM_CODES       502 /* status 100..599 and, last, other */
+#define SHM_GRPC_CODES  (GRPC_CODE_COUNT + 1) /* and, last, other */
 
 #define SHM_CACHE_LINE 64
 typedef _Atomic uint64_t shm_u64;
@@ -183,6 +185,7 @@ struct shm_row_listener {
 #define SHM_COUNTER(name, ...) shm_u64 name;
     LISTENER_COUNTERS(SHM_COUNTER)
     shm_u64 codes[SHM_CODES]; /* akash_requests_total by status */
+    shm_u64 grpc_codes[SHM_GRPC_CODES];
     struct shm_histogram duration;
 };
 struct shm_row_limit {

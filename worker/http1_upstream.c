@@ -42,6 +42,7 @@ struct http1_upstream {
     bool is_keep_alive; /* the backend lets it live on */
     bool is_chunked;    /* the request's body is sent in chunks */
     bool has_answered;  /* a byte of this exchange's answer has come */
+    bool is_relaxed;    /* bodies have no deadline here */
     unsigned epoch;     /* the backend's when it was connected */
 };
 
@@ -286,7 +287,7 @@ is_paused(struct http1_upstream *hu)
     if (hu->state != UPSTREAM_BODY) {
         return is_blocked; /* interim answers wait as well, under the response deadline */
     }
-    uint32_t timeout = s->upstream->timeouts.response_body;
+    uint32_t timeout = hu->is_relaxed ? 0 : s->upstream->timeouts.response_body;
     if (is_blocked) {
         conn_set_read_due(&hu->conn, 0);
     } else if (hu->conn.read_due_ms == 0 && timeout != 0) {
@@ -387,6 +388,7 @@ http1_upstream_attach(struct conn *c, struct stream *s, struct backend *b)
     hu->state = UPSTREAM_HEAD;
     hu->has_answered = false;
     hu->is_keep_alive = false;
+    hu->is_relaxed = false;
     hu->seen = 0;
     hu->ninterim = 0;
     c->on_event = upstream_on_event;
@@ -460,6 +462,16 @@ upstream_expect(struct stream *s, struct end *e, uint32_t timeout_ms)
 }
 
 static void
+upstream_relax(struct stream *s, struct end *e)
+{
+    struct http1_upstream *hu = (struct http1_upstream *)e->conn;
+    hu->is_relaxed = true;
+    conn_set_read_due(e->conn, 0);
+    e->conn->send_timeout_ms = 0;
+    conn_set_write_due(e->conn, 0);
+}
+
+static void
 upstream_finish(struct stream *s, struct end *e)
 {
     struct http1_upstream *hu = (struct http1_upstream *)e->conn;
@@ -494,6 +506,7 @@ static const struct end_ops upstream_ops = {
     .send_end = upstream_send_end,
     .recv_body = upstream_recv_body,
     .expect = upstream_expect,
+    .relax = upstream_relax,
     .finish = upstream_finish,
     .abort = upstream_abort,
 };

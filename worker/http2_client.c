@@ -5,6 +5,7 @@
  */
 #include "worker/http2_client.h"
 
+#include "worker/grpc.h"
 #include "worker/http2_client_private.h"
 #include "worker/worker.h"
 
@@ -199,6 +200,7 @@ begin_request(struct http2_client *hc, struct http2_stream *st, enum reason why)
     }
     if (why != REASON_none) {
         st->is_malformed = why == REASON_bad_request;
+        s->is_grpc = grpc_is_request(&s->http->req);
         s->begin_us = worker_now_us();
         stream_fail(s, why);
         return;

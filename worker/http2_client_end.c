@@ -2,6 +2,7 @@
  *
  * http2_client_end.c - HTTP/2 with a client: the client's end of a stream, answers go out.
  */
+#include "worker/grpc.h"
 #include "worker/http2_client_private.h"
 #include "worker/reply.h"
 #include "worker/worker.h"
@@ -49,6 +50,12 @@ client_expect(struct stream *s, struct end *e, uint32_t timeout_ms)
 }
 
 static void
+client_relax(struct stream *s, struct end *e)
+{
+    http2_stream_relax(e->h2);
+}
+
+static void
 client_finish(struct stream *s, struct end *e)
 {
     http2_stream_leave(e->h2);
@@ -79,6 +86,26 @@ code_for(const struct http2_stream *st, enum reason why)
                                                                      : NGHTTP2_INTERNAL_ERROR;
 }
 
+/* After the head of the answer gRPC can still be told why it ends, unless the client does not take
+ * what it has got already. */
+static bool
+can_tell_behind(const struct http2_stream *st, const struct stream *s, enum reason why)
+{
+    return s->is_grpc && st->has_answer && !st->is_end_given && !st->is_length && !st->out &&
+           !st->is_malformed && !st->is_closed && why != REASON_client_closed;
+}
+
+static void
+tell_behind(struct http2_stream *st, enum reason why)
+{
+    struct http_field fields[GRPC_FAILURE_FIELDS];
+    char text[GRPC_FAILURE_TEXT];
+    nghttp2_nv nv[GRPC_FAILURE_FIELDS + HTTP2_PUT_EXTRA];
+    grpc_put_failure(fields, text, why);
+    struct http_msg trailers = {.fields = fields, .nfields = GRPC_FAILURE_FIELDS};
+    http2_stream_send_end(st, nv, http2_put_trailers(&trailers, nv));
+}
+
 static void
 client_abort(struct stream *s, struct end *e, enum reason why)
 {
@@ -88,6 +115,8 @@ client_abort(struct stream *s, struct end *e, enum reason why)
                       !st->is_malformed && !st->is_closed && !hc->is_over;
     if (can_answer) {
         answer_failure(st, s, why);
+    } else if (!hc->is_over && can_tell_behind(st, s, why)) {
+        tell_behind(st, why);
     } else if (!hc->is_over) {
         http2_stream_reset(st, code_for(st, why));
     }
@@ -100,6 +129,7 @@ const struct end_ops http2_client_ops = {
     .send_end = client_send_end,
     .recv_body = client_recv_body,
     .expect = client_expect,
+    .relax = client_relax,
     .finish = client_finish,
     .abort = client_abort,
 };

@@ -147,6 +147,7 @@ struct http2_stream {
     bool is_invalid;    /* nghttp2 has refused a frame of it */
     bool is_malformed;  /* reset, not answered: its owner's */
     bool is_moving;     /* body moves recv_due_ms */
+    bool is_relaxed;    /* no deadline holds */
 };
 
 /* Begin: settings go out with the first flush. max_streams: that the peer may open at a time;
@@ -220,6 +221,9 @@ http2_stream_set_length(struct http2_stream *st, const struct http_msg *m);
  * is_moving. on_recv_due(). While the other end is blocked there is none. */
 void
 http2_stream_expect(struct http2_stream *st, uint32_t timeout_ms, bool is_moving);
+/* end_ops.relax: no deadline of st any more, for what comes or for what waits to leave. */
+void
+http2_stream_relax(struct http2_stream *st);
 /* RST_STREAM with that code, behind what flow control lets go in this turn. */
 void
 http2_stream_reset(struct http2_stream *st, uint32_t code);

@@ -64,7 +64,7 @@ set_recv_due(struct http2_stream *st, uint32_t timeout_ms)
 static void
 set_send_due(struct http2_stream *st, uint32_t timeout_ms)
 {
-    st->send_due_ms = timeout_ms ? worker_now_ms() + timeout_ms : 0;
+    st->send_due_ms = timeout_ms && !st->is_relaxed ? worker_now_ms() + timeout_ms : 0;
     st->send_progress = 0;
     update_timer(st);
 }
@@ -133,11 +133,16 @@ http2_stream_leave(struct http2_stream *st)
 {
     st->stream = NULL;
     st->trailers_in = NULL;
+    st->is_relaxed = false; /* nobody watches over it any more */
     if (!st->is_reset) {
         list_del(&st->ready);
     }
     if (!st->is_closed) {
         st->recv_due_ms = 0;
+        bool is_waiting = st->out || (st->is_end_given && !st->is_end_sent);
+        if (is_waiting && st->send_due_ms == 0) {
+            set_send_due(st, st->session->conn->send_timeout_ms);
+        }
         update_timer(st);
     }
     if (!st->is_closed && !st->is_reset && !st->is_in_done && st->is_end_given) {
@@ -216,6 +221,16 @@ http2_stream_expect(struct http2_stream *st, uint32_t timeout_ms, bool is_moving
         update_recv_due(st);
     } else {
         set_recv_due(st, timeout_ms);
+    }
+}
+
+void
+http2_stream_relax(struct http2_stream *st)
+{
+    st->is_relaxed = true;
+    if (!st->is_closed) {
+        http2_stream_expect(st, 0, false);
+        set_send_due(st, 0);
     }
 }
 

@@ -279,6 +279,12 @@ upstream_expect(struct stream *s, struct end *e, uint32_t timeout_ms)
 }
 
 static void
+upstream_relax(struct stream *s, struct end *e)
+{
+    http2_stream_relax(e->h2);
+}
+
+static void
 leave(struct http2_stream *st)
 {
     struct http2_upstream *hu = http2_upstream_of(st->session);
@@ -310,6 +316,7 @@ static const struct end_ops upstream_ops = {
     .send_end = upstream_send_end,
     .recv_body = upstream_recv_body,
     .expect = upstream_expect,
+    .relax = upstream_relax,
     .finish = upstream_finish,
     .abort = upstream_abort,
 };

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "worker/forward.h"
+#include "worker/grpc.h"
 #include "worker/http1_body.h"
 #include "worker/limit.h"
 #include "worker/worker.h"
@@ -73,11 +74,33 @@ reply_make(struct reply *r, enum reason why, unsigned status, struct slice id)
     add_for_status(r);
 }
 
+/* A client of gRPC is told by fields alone. */
+static void
+make_grpc(struct reply *r, const struct stream *s, enum reason why)
+{
+    _Static_assert(REPLY_TEXT >= GRPC_FAILURE_TEXT, "its fields point into text");
+    r->head = (struct http_msg){
+        .status = s->status, .minor = 1, .fields = r->fields, .max_fields = REPLY_FIELDS};
+    r->body = SLICE("");
+    add(r, SLICE("Date"), date_now());
+    add(r, SLICE("Content-Type"), SLICE("application/grpc"));
+    grpc_put_failure(&r->fields[r->head.nfields], r->text, why);
+    r->head.nfields += GRPC_FAILURE_FIELDS;
+    add(r, SLICE("X-Request-ID"), s->http->request_id);
+    if (!s->is_http2) {
+        add(r, SLICE("Content-Length"), SLICE("0")); /* HTTP/1 has no other way to say it */
+    }
+}
+
 void
 reply_make_for(struct reply *r, struct stream *s, enum reason why)
 {
     forward_make_id(s);
-    reply_make(r, why, s->status, s->http->request_id);
+    if (s->is_grpc) {
+        make_grpc(r, s, why);
+    } else {
+        reply_make(r, why, s->status, s->http->request_id);
+    }
     if (why == REASON_rate_limited) {
         limit_put_fields(s, &r->head);
     }

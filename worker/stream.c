@@ -11,6 +11,7 @@
 #include "shared/tls.h"
 #include "worker/access_log.h"
 #include "worker/forward.h"
+#include "worker/grpc.h"
 #include "worker/limit.h"
 #include "worker/splice.h"
 #include "worker/stream_private.h"
@@ -230,6 +231,9 @@ end_stream(struct stream *s)
     if (!s->is_tcp) {
         struct shm_row_listener *counters = s->listener->counters;
         shm_count(&counters->codes[code_index(s->status)], 1);
+        if (s->is_grpc) {
+            grpc_count(s);
+        }
         if (!s->is_tunnel) { /* how long people talk says nothing about requests */
             shm_observe(&counters->duration, worker_now_us() - s->first_us);
         }
@@ -237,6 +241,14 @@ end_stream(struct stream *s)
     access_log_stream(s);
     list_del(&s->link);
     list_add_tail(&done_streams, &s->link);
+}
+
+/* What the client is told of a failure; a limit has a status of its own. */
+static uint16_t
+failed_status(const struct stream *s, enum reason why)
+{
+    unsigned status = why == REASON_rate_limited ? s->status : (unsigned)reason_table[why].status;
+    return (uint16_t)(s->is_grpc ? grpc_status_for(why, status) : status);
 }
 
 void
@@ -251,8 +263,8 @@ stream_fail(struct stream *s, enum reason why)
         s->server.ops->abort(s, &s->server, why);
         s->server = (struct end){0};
     }
-    if (!s->has_head && why != REASON_rate_limited) {
-        s->status = (uint16_t)reason_table[why].status; /* a limit has its own */
+    if (!s->has_head) {
+        s->status = failed_status(s, why);
     }
     s->client.ops->abort(s, &s->client, why);
     end_stream(s);
@@ -303,12 +315,25 @@ is_within_limits(struct stream *s, const struct conf_route *route)
     return true;
 }
 
+/* The upstream's deadline, unless the client's own is earlier. */
+static void
+limit_total(struct stream *s)
+{
+    uint64_t due = worker_now_ms() + s->upstream->timeouts.total, asked = s->http->total_due_ms;
+    if (s->upstream->timeouts.total != 0 && (asked == 0 || due < asked)) {
+        stream_set_deadline(s, due);
+    }
+}
+
 void
 stream_begin(struct stream *s)
 {
     s->begin_us = worker_now_us();
     stream_enter(s, STREAM_PICK);
-    enum reason why = check_request(s);
+    enum reason why = grpc_begin(s);
+    if (why == REASON_none) {
+        why = check_request(s);
+    }
     if (why == REASON_none) {
         why = forward_request(s);
     }
@@ -326,9 +351,7 @@ stream_begin(struct stream *s)
         return;
     }
     s->upstream = route->upstream;
-    if (s->upstream->timeouts.total != 0) {
-        stream_set_deadline(s, worker_now_ms() + s->upstream->timeouts.total);
-    }
+    limit_total(s);
     upstream_acquire(s, conf_upstream_pool(route->upstream, s->http->req.path));
 }
 
@@ -497,6 +520,9 @@ stream_on_response(struct stream *s, struct http_msg *m)
     if (m->body != HTTP_BODY_NONE) {
         s->server.ops->expect(s, &s->server, s->upstream->timeouts.response_body);
     }
+    if (s->is_grpc) {
+        grpc_on_answer(s, m);
+    }
 }
 
 void
@@ -523,6 +549,9 @@ stream_on_body_end(struct stream *s, struct end *from, struct http_msg *trailers
 {
     struct end *to = stream_other_end(s, from);
     from->is_recv_done = true;
+    if (s->is_grpc && from == &s->server) {
+        grpc_on_answer_end(s, trailers);
+    }
     to->ops->send_end(s, to, trailers);
     to->is_send_done = true;
     if (s->is_tunnel) {

@@ -49,6 +49,9 @@ struct end_ops {
     /* Something must come from the peer within timeout_ms from now, or the end fails the stream.
      * 0: no limit any more. */
     void (*expect)(struct stream *s, struct end *e, uint32_t timeout_ms);
+    /* From now on neither the body that it receives nor the one that it sends has a deadline at
+     * this end: the stream has one for silence. NULL: those of the end stay. */
+    void (*relax)(struct stream *s, struct end *e);
     /* The exchange ended well: keep the connection or close it, and forget the stream. */
     void (*finish)(struct stream *s, struct end *e);
     /* The exchange failed: see that the peer cannot take what it got for complete; forget the
@@ -98,6 +101,7 @@ struct stream_http {
     uint64_t total_due_ms; /* end of the whole exchange; 0: none */
     uint64_t quiet_due_ms; /* end of a silence */
     uint32_t quiet_ms;     /* how long one may be; 0: any */
+    uint8_t grpc_code;     /* is_grpc: what the answer says */
 };
 
 struct stream {
@@ -123,6 +127,7 @@ struct stream {
     bool is_tcp;                      /* from the first byte */
     bool is_tunnel;    /* raw bytes both ways: tcp, or an HTTP exchange after a 101 */
     bool is_http2;     /* the client speaks HTTP/2 */
+    bool is_grpc;      /* see grpc.h */
     bool wants_fresh;  /* take no idle connection: one has just failed us */
     bool is_on_reused; /* the server connection came from the idle list */
     uint64_t cut_ms;   /* a tunnel whose listener or backend has left the configuration: its end; 0:

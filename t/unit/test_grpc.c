@@ -6,7 +6,9 @@
 #include <inttypes.h>
 
 #include "shared/grpc.h"
+#include "shared/reason.h"
 #include "t/unit/suites.h"
+#include "worker/grpc.h"
 
 START_TEST(content_type_is_told)
 {
@@ -107,6 +109,48 @@ START_TEST(codes_have_names)
 }
 END_TEST
 
+START_TEST(answer_without_code_is_told_by_its_status)
+{
+    ck_assert_int_eq(grpc_code_of_status(200), GRPC_UNKNOWN);
+    ck_assert_int_eq(grpc_code_of_status(404), GRPC_UNIMPLEMENTED);
+    ck_assert_int_eq(grpc_code_of_status(429), GRPC_UNAVAILABLE);
+    ck_assert_int_eq(grpc_code_of_status(503), GRPC_UNAVAILABLE);
+    ck_assert_int_eq(grpc_code_of_status(500), GRPC_UNKNOWN);
+}
+END_TEST
+
+/* grpc-message is percent-encoded; the table is such that nothing is to be encoded. */
+START_TEST(every_reason_can_be_told_to_grpc)
+{
+    for (int why = REASON_none + 1; why < REASON_COUNT; why++) {
+        struct http_field fields[GRPC_FAILURE_FIELDS];
+        char text[GRPC_FAILURE_TEXT];
+        grpc_put_failure(fields, text, (enum reason)why);
+        unsigned code = grpc_parse_code(fields[0].value);
+        ck_assert_msg(code > GRPC_OK && code < GRPC_CODE_COUNT, "%s", reason_table[why].token);
+        struct slice message = fields[1].value;
+        ck_assert_ptr_eq(message.ptr + message.len, text + strlen(text));
+        for (size_t i = 0; i < message.len; i++) {
+            char c = message.ptr[i];
+            ck_assert_msg(c >= ' ' && c <= '~' && c != '%', "%s", reason_table[why].token);
+        }
+    }
+}
+END_TEST
+
+START_TEST(reasons_have_their_codes)
+{
+    ck_assert_int_eq(reason_table[REASON_no_backend].grpc_code, GRPC_UNAVAILABLE);
+    ck_assert_int_eq(reason_table[REASON_connect_refused].grpc_code, GRPC_UNAVAILABLE);
+    ck_assert_int_eq(reason_table[REASON_total_timeout].grpc_code, GRPC_DEADLINE_EXCEEDED);
+    ck_assert_int_eq(reason_table[REASON_over_limit].grpc_code, GRPC_RESOURCE_EXHAUSTED);
+    ck_assert_int_eq(reason_table[REASON_no_route].grpc_code, GRPC_UNIMPLEMENTED);
+    ck_assert_uint_eq(grpc_status_for(REASON_no_backend, 503), 200);
+    ck_assert_uint_eq(grpc_status_for(REASON_client_closed, 499), 499);
+    ck_assert_uint_eq(grpc_status_for(REASON_send_timeout, 0), 0);
+}
+END_TEST
+
 Suite *
 grpc_suite(void)
 {
@@ -116,6 +160,9 @@ grpc_suite(void)
     tcase_add_test(tc, timeout_is_read_strictly);
     tcase_add_test(tc, code_is_read_strictly);
     tcase_add_test(tc, codes_have_names);
+    tcase_add_test(tc, answer_without_code_is_told_by_its_status);
+    tcase_add_test(tc, every_reason_can_be_told_to_grpc);
+    tcase_add_test(tc, reasons_have_their_codes);
     suite_add_tcase(suite, tc);
     return suite;
 }

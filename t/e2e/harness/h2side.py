@@ -246,6 +246,7 @@ class Side:
         sent = 0
         while True:
             with self.changed:
+                self.check_sendable(stream)
                 room = self._wait_window(stream, on_blocked) if len(view) else 0
                 step = min(room, len(view), self.h2.max_outbound_frame_size)
                 last = is_end and step == len(view)
