@@ -16,7 +16,7 @@ from harness.fronts import Authority
 from harness.traffic import wait_serving
 
 HTTP1 = [front for front in FRONTS if front.name in ("http", "https")]
-RELOADS = int(os.environ.get("AKASHD_TUNNEL_RELOADS", "60"))
+RELOADS = int(os.environ.get("AKASHD_TUNNEL_RELOADS", "150"))
 
 
 class Sockets:
