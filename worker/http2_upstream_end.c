@@ -112,6 +112,7 @@ on_final_head(struct http2_stream *st, struct http_msg *m, bool is_last)
     struct stream *s = st->stream;
     st->has_answer = true;
     http2_upstream_of(st->session)->is_proved = true;
+    st->is_in_length = m->body == HTTP_BODY_NONE; /* then only the end of the stream may come */
     stream_on_response(s, m);
     if (is_last) {
         http2_stream_on_end(st, NULL);

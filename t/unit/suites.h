@@ -35,6 +35,7 @@
     X(http) \
     X(http1_chunked) \
     X(http1_parse) \
+    X(http2_message) \
     X(buf) \
     X(timer) \
     X(balance) \
