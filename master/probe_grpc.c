@@ -288,7 +288,7 @@ submit(struct probe_grpc *g, const struct conf_backend *backend)
     snprintf(timeout, sizeof(timeout), "%um", backend->upstream->health.timeout);
     const nghttp2_nv fields[] = {
         field(":method", "POST"),
-        field(":scheme", "http"),
+        field(":scheme", backend->upstream->tls ? "https" : "http"),
         field(":path", HEALTH_PATH),
         field(":authority", probe_host(backend)),
         field("te", "trailers"),
