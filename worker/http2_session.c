@@ -11,32 +11,42 @@
 #include "worker/http2_private.h"
 #include "worker/worker.h"
 
-#define READ_BUDGET    8
-#define WINDOW_MAX     (16 * 1024 * 1024) /* of a connection */
-#define QUEUE_MAX      256 /* frames that wait for a peer that does not read: reading stops */
-#define DEFLATE_BYTES  4096
-#define CREDIT_MAX     400 /* useless frames in one go */
-#define CREDIT_PER_S   100
+#define READ_BUDGET   8
+#define WINDOW_MAX    (16 * 1024 * 1024) /* of a connection */
+#define QUEUE_MAX     256 /* frames that wait for a peer that does not read: reading stops */
+#define DEFLATE_BYTES 4096
+#define CREDIT_FRAME \
+    8 /* what a useless frame costs; a window update is cheap, and gRPC sends many */
+#define CREDIT_WINDOW  1
+#define CREDIT_MAX     (400 * CREDIT_FRAME) /* useless frames in one go */
+#define CREDIT_PER_S   (100 * CREDIT_FRAME)
 #define SERVER_STREAMS 100 /* to a backend, until its SETTINGS say */
 
 /* ---- floods ---- */
 
-void
-http2_session_earn(struct http2_session *ses, unsigned n)
+static void
+add_credit(struct http2_session *ses, unsigned n)
 {
     ses->credit = ses->credit + n < CREDIT_MAX ? ses->credit + n : CREDIT_MAX;
 }
 
-int
-http2_session_charge(struct http2_session *ses)
+void
+http2_session_earn(struct http2_session *ses, unsigned n)
+{
+    add_credit(ses, n * CREDIT_FRAME);
+}
+
+/* 0, or the error that stops nghttp2. */
+static int
+charge(struct http2_session *ses, unsigned cost)
 {
     uint64_t earned = (worker_now_ms() - ses->credit_ms) * CREDIT_PER_S / 1000;
     if (earned > 0) {
         ses->credit_ms = worker_now_ms();
-        http2_session_earn(ses, earned < CREDIT_MAX ? (unsigned)earned : CREDIT_MAX);
+        add_credit(ses, earned < CREDIT_MAX ? (unsigned)earned : CREDIT_MAX);
     }
-    if (ses->credit > 0) {
-        ses->credit--;
+    if (ses->credit >= cost) {
+        ses->credit -= cost;
         return 0;
     }
     http2_session_end(ses, NGHTTP2_ENHANCE_YOUR_CALM,
@@ -44,17 +54,27 @@ http2_session_charge(struct http2_session *ses)
     return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
-/* Frames of which a peer may send many for nothing: CVE-2019-9511 to 9518, CVE-2023-44487,
- * CVE-2024-27316. A window update is earned by the body that was sent before. */
-static bool
-is_useless(const nghttp2_frame_hd *hd)
+int
+http2_session_charge(struct http2_session *ses)
 {
+    return charge(ses, CREDIT_FRAME);
+}
+
+/* Frames of which a peer may send many for nothing: CVE-2019-9511 to 9518, CVE-2023-44487,
+ * CVE-2024-27316. A window update is earned by the body that was sent before; gRPC sends some eight
+ * of them for a message. */
+static unsigned
+cost_of(const nghttp2_frame_hd *hd)
+{
+    bool is_useful = false;
     switch (hd->type) {
-    case NGHTTP2_DATA: return hd->length == 0 && !(hd->flags & NGHTTP2_FLAG_END_STREAM);
-    case NGHTTP2_HEADERS: return hd->length == 0;
-    case NGHTTP2_SETTINGS: return !(hd->flags & NGHTTP2_FLAG_ACK);
-    default: return true;
+    case NGHTTP2_DATA: is_useful = hd->length > 0 || hd->flags & NGHTTP2_FLAG_END_STREAM; break;
+    case NGHTTP2_HEADERS: is_useful = hd->length > 0; break;
+    case NGHTTP2_SETTINGS: is_useful = hd->flags & NGHTTP2_FLAG_ACK; break;
+    case NGHTTP2_WINDOW_UPDATE: return CREDIT_WINDOW;
+    default: break;
     }
+    return is_useful ? 0 : CREDIT_FRAME;
 }
 
 static int
@@ -70,7 +90,8 @@ on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *arg)
             return NGHTTP2_ERR_CALLBACK_FAILURE;
         }
     }
-    return is_useless(hd) ? http2_session_charge(ses) : 0;
+    unsigned cost = cost_of(hd);
+    return cost > 0 ? charge(ses, cost) : 0;
 }
 
 /* ---- blocks of fields ---- */

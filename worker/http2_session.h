@@ -105,7 +105,7 @@ struct http2_session {
     unsigned nstreams;       /* that nghttp2 has not let go of */
     unsigned depth;          /* > 0: within nghttp2, which is not reentrant */
     uint64_t credit_ms;      /* when credit was counted last */
-    uint32_t credit;         /* useless frames that the peer may still send */
+    uint32_t credit;         /* for useless frames that the peer may still send */
     enum reason over;        /* with is_over */
     bool is_over;            /* nothing more is read; on_over() is due */
     bool has_goaway;         /* the peer will not answer further streams */
