@@ -261,10 +261,15 @@ probe_begin_exchange(struct probe *p)
 
 /* ---- TLS ---- */
 
+/* A backend of unknown kind is offered nothing; one of HTTP/2 may insist on being asked for that.
+ */
 static const char *
 probe_protocol(const struct probe *p)
 {
-    return p->grpc ? "h2" : p->request ? "http/1.1" : NULL;
+    if (p->request) {
+        return "http/1.1";
+    }
+    return p->grpc || p->backend->upstream->protocol == CONF_H2 ? "h2" : NULL;
 }
 
 /* A backend that asks for a certificate has proven by then who it is: it lives, and more cannot be

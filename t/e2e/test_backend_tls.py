@@ -19,6 +19,7 @@ from harness import (PATIENCE, Authority, Client, Nginx, Reset, curl, free_port,
                      tcp_config, until)
 from harness.backend import ScriptedBackend, echo, fixed, head, stall, tcp_echo, until_close
 from harness.fronts import FRONTS
+from harness.h2backend import H2Backend
 from harness.raw import RawBackend
 
 MEGABYTE = 1024 * 1024
@@ -158,6 +159,23 @@ def test_http1_is_offered(make_site, scripted, authority, pair):
     backend = scripted(tls=server_context(pair, alpn=["h2", "http/1.1"]))
     assert make_site(backend, {"ca": str(authority.file)}).ask().body == b"ok"
     assert backend.connections[0].wire.sock.selected_alpn_protocol() == "http/1.1"
+
+
+def test_http2_is_offered_and_insisted_on(make_site, scripted, authority, pair):
+    both = H2Backend(tls=server_context(pair, alpn=["http/1.1", "h2"]))
+    try:
+        site = make_site(both, {"ca": str(authority.file)}, protocol="h2", health_check=check("tcp"))
+        wait_state(site, "up")
+        assert site.ask().body == b"ok"
+    finally:
+        both.close()
+    for alpn in (["http/1.1"], None):
+        old = scripted(tls=server_context(pair, alpn=alpn))
+        site.backends = [old]
+        site.akashd.reload(site.config({"ca": str(authority.file)}))
+        answer = site.ask()
+        assert answer.status == 502 and "backend_tls" in answer.text
+        assert not old.requests
 
 
 @pytest.mark.parametrize("names,days,tls,why", [
