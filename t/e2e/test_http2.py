@@ -444,7 +444,7 @@ def test_idle_client_makes_room_when_connections_are_many(make_site):
 def test_flood_of_useless_frames_ends_in_calm(make_site, flood):
     site = make_site(H2C)
     with H2C.frames(site.port) as peer:
-        sender = threading.Thread(target=lambda: [peer.try_send(flood(n)) for n in range(3000)])
+        sender = threading.Thread(target=lambda: [peer.try_send(flood(n)) for n in range(6000)])
         sender.start()
         peer.expect_connection_error(Code.ENHANCE_YOUR_CALM)
         sender.join(PATIENCE)
