@@ -8,7 +8,19 @@ sys.dont_write_bytecode = True
 
 import pytest  # noqa: E402
 
-from harness import FRONTS, Akashd, ScriptedBackend, Site  # noqa: E402
+from harness import FRONTS, PLAIN_WAYS, WAYS, Akashd, ScriptedBackend, Site, Way  # noqa: E402
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what a test says of HTTP/1 where no HTTP/1 is spoken."""
+    config.hook.pytest_deselected(items=[item for item in items if not is_carried(item)])
+    items[:] = [item for item in items if is_carried(item)]
+
+
+def is_carried(item):
+    params = item.callspec.params.values() if hasattr(item, "callspec") else []
+    ways = [param for param in params if isinstance(param, Way)]
+    return all(way.carries({mark.name for mark in item.iter_markers()}) for way in ways)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -50,7 +62,7 @@ def launch():
 
 
 @pytest.fixture
-def make_site():
+def build_site():
     """Site objects of the test's own."""
     made = []
 
@@ -62,10 +74,23 @@ def make_site():
         site.close()
 
 
-@pytest.fixture(scope="module", params=FRONTS, ids=lambda f: f.name)
-def front_site(request):
-    """One daemon a module and front, shared by its tests."""
-    site = Site(request.param)
+@pytest.fixture
+def make_site(build_site):
+    """build_site, for a module to give another meaning to."""
+    return build_site
+
+
+@pytest.fixture(params=PLAIN_WAYS, ids=lambda way: way.name)
+def make_any_site(request, build_site):
+    """build_site, over each protocol on either side, in cleartext."""
+    way = request.param
+    return lambda **kw: build_site(**{"front": way.front, "back": way.back, **kw})
+
+
+@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.name)
+def way_site(request):
+    """One daemon a module and way, shared by its tests."""
+    site = Site(request.param.front, request.param.back)
     yield site
     site.close()
 
@@ -79,11 +104,11 @@ def plain_site():
 
 
 @pytest.fixture
-def shared_site(front_site):
-    """front_site with a backend that has forgotten everything."""
-    front_site.fresh()
-    yield front_site
-    front_site.akashd.assert_clean()
+def shared_site(way_site):
+    """way_site with a backend that has forgotten everything."""
+    way_site.fresh()
+    yield way_site
+    way_site.akashd.assert_clean()
 
 
 @pytest.fixture

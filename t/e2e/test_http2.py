@@ -11,9 +11,9 @@ import threading
 
 import pytest
 from h2.settings import SettingCodes
-from harness import PATIENCE, Gate, backend as answers, curl, until
+from harness import PATIENCE, Gate, Site, backend as answers, curl, until
 from harness.client import build, chunk
-from harness.fronts import FRONTS, FRONTS_OF_2
+from harness.fronts import FRONTS, FRONTS_OF_1, FRONTS_OF_2
 from harness.h2frames import (END_HEADERS, GOAWAY, Code, block, data, headers, literal, ping, request, rst_stream,
                               settings, window_update)
 
@@ -23,9 +23,8 @@ LAST = 2**31 - 1
 
 
 @pytest.fixture(scope="module", params=FRONTS_OF_2, ids=lambda f: f.name)
-def front_site(request):
+def way_site(request):
     """The fixture of conftest.py, over the fronts of HTTP/2."""
-    from conftest import Site
     made = Site(request.param)
     yield made
     made.close()
@@ -51,11 +50,11 @@ def test_curl_is_answered_over_http2(shared_site):
     assert got.fields.all("Host") == [f"127.0.0.1:{shared_site.port}"]
 
 
-@pytest.mark.parametrize("front", FRONTS, ids=lambda f: f.name)
+@pytest.mark.parametrize("front", FRONTS_OF_1, ids=lambda f: f.name)
 def test_http1_is_spoken_on_the_same_port(make_site, front):
     site = make_site(front)
     assert site.client().ask().body == b"ok"
-    with (FRONTS_OF_2[FRONTS.index(front)]).connect(site.port) as client:
+    with (FRONTS_OF_2[FRONTS_OF_1.index(front)]).connect(site.port) as client:
         assert client.ask().body == b"ok"
 
 

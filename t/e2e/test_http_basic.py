@@ -41,6 +41,7 @@ def test_backend_connection_is_reused_by_another_client(shared_site):
     assert len(shared_site.backend.connections) == 1
 
 
+@pytest.mark.http1_client
 def test_backend_connection_outlives_a_client_that_asked_to_close(shared_site):
     client = shared_site.client()
     answer = client.ask(fields=[("Connection", "close")])
@@ -50,6 +51,7 @@ def test_backend_connection_outlives_a_client_that_asked_to_close(shared_site):
     assert "close" not in shared_site.backend.requests[0].fields.tokens("Connection")
 
 
+@pytest.mark.http1_backend
 def test_client_stays_when_the_backend_says_close(shared_site):
     shared_site.backend.answer(answers.fixed(b"bye", fields=[("Connection", "close")]))
     client = shared_site.client()
@@ -58,6 +60,7 @@ def test_client_stays_when_the_backend_says_close(shared_site):
     assert len(shared_site.backend.connections) == 2
 
 
+@pytest.mark.http1_backend
 def test_concurrent_requests_use_a_connection_each(shared_site):
     gate = Gate()
     shared_site.backend.always(gate.hold())
@@ -103,6 +106,7 @@ def test_backend_request_ends_when_its_client_has_gone(site):
 # -- pipelining
 
 
+@pytest.mark.http1_client
 def test_pipelined_requests_are_answered_in_order(shared_site):
     shared_site.backend.always(lambda x: answers.fixed(x.request.target.encode())(x))
     client = shared_site.client()
@@ -110,6 +114,7 @@ def test_pipelined_requests_are_answered_in_order(shared_site):
     assert [client.response("GET").body for _ in range(20)] == [b"/%d" % n for n in range(20)]
 
 
+@pytest.mark.http1_client
 def test_pipelined_answers_keep_their_order_when_the_first_is_slow(shared_site):
     gate = Gate()
     shared_site.backend.answer(gate.hold(answers.fixed(b"first")))
@@ -121,6 +126,7 @@ def test_pipelined_answers_keep_their_order_when_the_first_is_slow(shared_site):
     assert [client.response("GET").body for _ in range(3)] == [b"first", b"later", b"later"]
 
 
+@pytest.mark.http1_client
 def test_pipelined_bodies_are_told_apart(shared_site):
     shared_site.backend.always(answers.echo())
     client = shared_site.client()
@@ -141,6 +147,7 @@ def test_request_that_arrives_in_single_bytes_is_one_request(shared_site):
     assert [r.body for r in shared_site.backend.requests] == [b"abc"]
 
 
+@pytest.mark.http1_client
 def test_empty_lines_before_a_request_are_ignored(shared_site):
     client = shared_site.client()
     client.send(b"\r\n" + build("GET", "/"), "GET")
@@ -211,12 +218,12 @@ def test_slow_answer_is_passed_on_as_it_comes(shared_site):
     client = shared_site.client()
     client.request()
     got = client.response_head()
-    client.need(5)
-    assert bytes(client.buf) == b"first"
+    assert client.body_part(got, 5) == b"first"
     go.set()
-    assert client.response_body(got).body == b"firstlater"
+    assert client.response_body(got).body == b"later"
 
 
+@pytest.mark.http1_backend
 def test_answer_head_in_single_bytes_is_one_head(shared_site):
     def answer(x):
         for byte in answers.head(fields=[("Content-Length", 2)]) + b"ok":
@@ -256,7 +263,9 @@ def test_answer_without_body_keeps_the_connection(shared_site, status):
 def test_status_and_reason_of_the_backend_arrive(shared_site, status):
     shared_site.backend.answer(answers.fixed(b"why", status, "Some Words"))
     answer = shared_site.client().ask()
-    assert (answer.status, answer.reason, answer.body) == (status, "Some Words", b"why")
+    is_told = shared_site.front.version == shared_site.back.version == 1
+    assert (answer.status, answer.body) == (status, b"why")
+    assert answer.reason == "Some Words" or not is_told
 
 
 def test_empty_reason_phrase_is_legal(shared_site):
@@ -340,6 +349,7 @@ def test_trailers_of_an_upload_are_never_merged_into_the_head(shared_site):
     assert "X-Sum" not in request.fields and lowered(request.trailers) in ([], [("x-sum", "1")])
 
 
+@pytest.mark.http1_client
 def test_chunk_extensions_are_harmless(shared_site):
     shared_site.backend.answer(answers.echo())
     client = shared_site.client()
@@ -378,9 +388,10 @@ def test_answer_before_the_upload_ended_by_a_backend_that_reads_no_more(shared_s
     answer = client.response("POST")
     assert (answer.status, answer.body) == (403, b"no")
     client.close()
-    assert shared_site.backend.connections[0].quiet_end.wait(PATIENCE)
+    assert shared_site.backend.requests[0].gone.wait(PATIENCE)
 
 
+@pytest.mark.http1_backend
 def test_early_answer_of_a_backend_that_closes_is_not_lost(shared_site):
     def answer(x):
         x.send(answers.head(401, "Who", [("Content-Length", 3), ("Connection", "close")]) + b"who")
@@ -404,8 +415,7 @@ def test_expect_and_100_continue_pass_both_ways(shared_site):
     shared_site.backend.answer(answer)
     client = shared_site.client()
     client.send(build("POST", "/", [("Expect", "100-continue"), ("Content-Length", 5)]))
-    interim = client.head()
-    assert interim.status == 100
+    assert client.interim().status == 100
     assert shared_site.backend.requests[0].expects
     client.send(b"hello", "POST")
     answer = client.response()
@@ -457,6 +467,7 @@ def test_early_hints_reach_the_client_before_the_answer(shared_site):
     assert client.ask().status == 200
 
 
+@pytest.mark.http1_client
 def test_interim_answers_are_kept_from_a_1_0_client(shared_site):
     shared_site.backend.answer(answers.raw(
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
@@ -467,6 +478,7 @@ def test_interim_answers_are_kept_from_a_1_0_client(shared_site):
 # -- HTTP/1.0
 
 
+@pytest.mark.http1_client
 def test_1_0_client_is_closed_after_its_answer(shared_site):
     client = shared_site.client()
     answer = client.ask(version="1.0")
@@ -475,11 +487,13 @@ def test_1_0_client_is_closed_after_its_answer(shared_site):
     assert client.ended() == "fin"
 
 
+@pytest.mark.http1_client
 def test_1_0_client_without_host_is_served(shared_site):
     answer = shared_site.client().ask(version="1.0", host=None)
     assert answer.status == 200
 
 
+@pytest.mark.http1_client
 def test_1_0_client_keeps_its_connection_if_it_asks(shared_site):
     client = shared_site.client()
     for _ in range(3):
@@ -488,6 +502,7 @@ def test_1_0_client_keeps_its_connection_if_it_asks(shared_site):
         assert "keep-alive" in answer.fields.tokens("Connection")
 
 
+@pytest.mark.http1_client
 def test_1_0_client_gets_no_chunks(shared_site):
     shared_site.backend.answer(answers.chunked([b"one", b"two"]))
     client = shared_site.client()
@@ -498,18 +513,21 @@ def test_1_0_client_gets_no_chunks(shared_site):
     assert "keep-alive" not in answer.fields.tokens("Connection")
 
 
+@pytest.mark.http1_client
 def test_1_0_client_gets_until_close_until_close(shared_site):
     shared_site.backend.answer(answers.until_close(b"abc"))
     answer = shared_site.client().ask(version="1.0")
     assert (answer.framing, answer.body, answer.end) == ("close", b"abc", "fin")
 
 
+@pytest.mark.http1_client
 def test_1_0_request_reaches_the_backend_in_strict_form(shared_site):
     shared_site.client().ask("POST", body=b"abc", version="1.0")
     request, = shared_site.backend.requests
     assert request.body == b"abc" and len(request.fields.all("Host")) == 1
 
 
+@pytest.mark.http1_client
 def test_1_0_client_never_makes_a_close_delimited_request(shared_site):
     client = shared_site.client()
     client.send(b"POST /x HTTP/1.0\r\nHost: a\r\n\r\nsurplus", "POST")
@@ -518,13 +536,15 @@ def test_1_0_client_never_makes_a_close_delimited_request(shared_site):
     assert [(r.target, r.body) for r in shared_site.backend.requests] == [("/x", b""), ("/fence", b"")]
 
 
+@pytest.mark.http1_backend
 def test_1_0_backend_answer_until_close(shared_site):
     shared_site.backend.answer(answers.until_close(b"old", version="1.0"))
     client = shared_site.client()
     answer = client.ask()
-    assert (answer.status, answer.body, answer.version) == (200, b"old", "1.1")
+    assert (answer.status, answer.body, answer.version) == (200, b"old", shared_site.front.says)
 
 
+@pytest.mark.http1_backend
 def test_1_0_backend_is_not_reused_unless_it_keeps_alive(shared_site):
     shared_site.backend.answer(answers.fixed(b"one", version="1.0"))
     client = shared_site.client()
@@ -533,6 +553,7 @@ def test_1_0_backend_is_not_reused_unless_it_keeps_alive(shared_site):
     assert len(shared_site.backend.connections) == 2
 
 
+@pytest.mark.http1_backend
 def test_1_0_backend_that_keeps_alive_is_served_to_keepalive_clients(shared_site):
     shared_site.backend.always(answers.fixed(b"one", version="1.0", fields=[("Connection", "keep-alive")]))
     client = shared_site.client()
@@ -576,6 +597,7 @@ def test_method_and_target_arrive_unchanged(shared_site):
     assert [(r.method, r.target) for r in shared_site.backend.requests] == wanted
 
 
+@pytest.mark.http1_client
 def test_hop_by_hop_fields_of_a_request_are_removed(shared_site):
     got = seen(shared_site, [
         ("Connection", "keep-alive, X-Private, Upgrade, HTTP2-Settings, TE"), ("X-Private", "secret"),
@@ -588,6 +610,7 @@ def test_hop_by_hop_fields_of_a_request_are_removed(shared_site):
     assert got.get("TE", "trailers") == "trailers"
 
 
+@pytest.mark.http1_backend
 def test_hop_by_hop_fields_of_an_answer_are_removed(shared_site):
     shared_site.backend.answer(answers.fixed(fields=[
         ("Connection", "X-Private"), ("X-Private", "secret"), ("Keep-Alive", "timeout=5"),
@@ -598,6 +621,7 @@ def test_hop_by_hop_fields_of_an_answer_are_removed(shared_site):
         assert name not in got, name
 
 
+@pytest.mark.http1_client
 def test_connection_option_cannot_remove_framing_or_host(shared_site):
     client = shared_site.client()
     answer = client.ask("POST", fields=[("Connection", "Content-Length, Host, Transfer-Encoding")],
@@ -622,6 +646,7 @@ def test_date_and_server_are_left_alone(shared_site):
     assert "Date" not in second and "Server" not in second
 
 
+@pytest.mark.http1_client
 def test_absolute_form_sets_host(shared_site):
     client = shared_site.client()
     scheme = shared_site.front.scheme
@@ -631,6 +656,7 @@ def test_absolute_form_sets_host(shared_site):
     assert [h.lower() for h in request.fields.all("Host")] == ["target.test:81"]
 
 
+@pytest.mark.http1_client
 def test_absolute_form_without_a_path_becomes_a_slash(shared_site):
     scheme = shared_site.front.scheme
     assert shared_site.client().ask("GET", f"{scheme}://target.test").status == 200
@@ -765,12 +791,11 @@ def test_big_upload_to_a_slow_backend_is_whole_and_costs_bounded_memory(shared_s
     def upload():
         field = ("Content-Length", BIG * len(MEGA)) if framing == "counted" else ("Transfer-Encoding", "chunked")
         client.send(build("PUT", "/big", [field]))
-        client.sock.settimeout(PATIENCE * 3)
         for _ in range(BIG):
-            client.sock.sendall(MEGA if framing == "counted" else chunk(MEGA))
+            client.send(MEGA if framing == "counted" else chunk(MEGA))
             sent.append(len(MEGA))
         if framing == "chunked":
-            client.sock.sendall(b"0\r\n\r\n")
+            client.send(b"0\r\n\r\n")
     sender = threading.Thread(target=upload)
     sender.start()
     site.backend.wait_requests(1)
@@ -807,6 +832,7 @@ def test_slow_sender_costs_nobody_else_anything(shared_site):
     assert slow.response("POST").body == b"abcd"
 
 
+@pytest.mark.http1_client
 def test_client_that_pipelines_and_does_not_read_costs_bounded_memory(shared_site):
     site, count = shared_site, 3000
     before = site.akashd.workers()[0].kb("VmRSS")

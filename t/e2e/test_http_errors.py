@@ -7,9 +7,10 @@ import threading
 
 import pytest
 
-from harness import (FRONTS, PATIENCE, Gate, Reset, ScriptedBackend, backend as answers, free_port, http_config,
+from harness import (PATIENCE, Gate, Reset, ScriptedBackend, backend as answers, free_port, http_config,
                      until)
 from harness.client import Client, build, chunk
+from harness.fronts import FRONTS_OF_1
 
 
 def assert_error(answer, status, reason):
@@ -227,7 +228,7 @@ def test_every_error_is_counted_by_its_reason(make_site):
 # -- lingering: the answer is seen although input was left unread
 
 
-@pytest.mark.parametrize("front", FRONTS, ids=lambda f: f.name)
+@pytest.mark.parametrize("front", FRONTS_OF_1, ids=lambda f: f.name)
 @pytest.mark.parametrize("what", ["body", "head", "target"])
 def test_client_that_is_still_sending_sees_the_answer_and_no_reset(make_site, front, what):
     site = make_site(front, listener={"limits": {"body_bytes": 1000}})

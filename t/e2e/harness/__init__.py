@@ -8,12 +8,12 @@ from .backs import BACKS
 from .fronts import FRONTS, Authority, server_context
 from .load import Load
 from .peers import Nginx, curl
-from .site import Site
+from .site import PLAIN_WAYS, WAYS, Site, Way
 from .traffic import CounterWatch, Echo, Farm, Streams
 from .wire import PATIENCE, Malformed, Reset, Silence, free_port, until
 
 __all__ = [
     "Akashd", "Authority", "BACKS", "Client", "CounterWatch", "Echo", "FRONTS", "Farm", "Gate", "Load", "Malformed",
-    "Nginx", "PATIENCE", "Reset", "ScriptedBackend", "Silence", "Site", "Streams", "adopt_orphans", "curl", "free_port",
-    "http_config", "server_context", "tcp_config", "until",
+    "Nginx", "PATIENCE", "PLAIN_WAYS", "Reset", "ScriptedBackend", "Silence", "Site", "Streams", "adopt_orphans", "curl", "free_port",
+    "http_config", "server_context", "tcp_config", "until", "WAYS", "Way",
 ]

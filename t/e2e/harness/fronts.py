@@ -100,6 +100,7 @@ class Front:
 
     name, scheme = "http", "http"
     version = 1  # of HTTP: what is told by lines and on one connection after another is a matter of 1
+    says = "1.1"  # the version of an answer
 
     def listener(self):
         return {}
@@ -126,7 +127,7 @@ class TlsFront(Front):
         context = TlsFront.authority.client_context()
         context.set_alpn_protocols([self.protocol])
         wrapped = context.wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False)
-        assert wrapped.selected_alpn_protocol() == self.protocol
+        assert self.version == 1 or wrapped.selected_alpn_protocol() == self.protocol
         return wrapped
 
     def connect(self, port, **kw):
@@ -136,7 +137,7 @@ class TlsFront(Front):
 class H2cFront(Front):
     """HTTP/2 over TCP, which the client knows beforehand."""
 
-    name, version = "h2c", 2
+    name, version, says = "h2c", 2, "2"
 
     def connect(self, port, **kw):
         return H2Client(port, **kw)
@@ -149,7 +150,7 @@ class H2cFront(Front):
 class H2Front(TlsFront):
     """HTTP/2 over TLS 1.3, by ALPN."""
 
-    name, version, protocol = "h2", 2, "h2"
+    name, version, says, protocol = "h2", 2, "2", "h2"
 
     def connect(self, port, **kw):
         return H2Client(port, wrap=self.wrap, scheme="https", **kw)
@@ -158,5 +159,6 @@ class H2Front(TlsFront):
         return FramePeer(port, wrap=self.wrap, **kw)
 
 
-FRONTS = [Front(), TlsFront()]
+FRONTS_OF_1 = [Front(), TlsFront()]
 FRONTS_OF_2 = [H2cFront(), H2Front()]
+FRONTS = [*FRONTS_OF_1, *FRONTS_OF_2]

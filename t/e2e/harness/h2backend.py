@@ -30,9 +30,7 @@ class H2Request(Request):
         if ":authority" in self.pseudo:
             fields.append(("Host", self.pseudo.get(":authority")))
         super().__init__(self.pseudo.get(":method"), self.pseudo.get(":path"), "2", fields, connection)
-        if stream.is_ended:
-            self.framing = "none"
-        elif self.framing == "none":
+        if self.framing == "none" and not stream.is_ended:
             self.framing = "chunked"  # the length is not known
         self.stream, self.gone = stream, stream.over
 
@@ -173,11 +171,9 @@ class H2BackendConnection:
         finally:
             self.backend.done()
 
-    def goaway(self):
-        """Say that no further stream will be served."""
-        with self.side.changed:
-            self.side.h2.close_connection(last_stream_id=self.side.h2.highest_inbound_stream_id)
-            self.side.flush()
+    def go_away(self, last=None):
+        """GOAWAY: no further stream will be served; those above last were not."""
+        self.side.go_away(last)
 
     def half_close(self):
         if self.side:

@@ -17,7 +17,8 @@ HOP = ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upg
 
 
 def pairs_of(pseudo, fields):
-    return [*pseudo, *[(n.lower(), str(v)) for n, v in fields if n.lower() not in HOP]]
+    pairs = [*pseudo, *[(n.lower(), str(v)) for n, v in fields if n.lower() not in HOP]]
+    return [(n.encode("latin-1"), v.encode("latin-1")) for n, v in pairs]
 
 
 class H2Client:
@@ -144,10 +145,13 @@ class H2Client:
 
     def body_part(self, head, size):
         """So many bytes of the body of head, as they come."""
-        got = b""
-        while len(got) < size:
-            got += self.side.piece(head.stream)
-        return got
+        pieces, missing = [], size
+        while missing > 0:
+            pieces.append(self.side.piece(head.stream))
+            missing -= len(pieces[-1])
+            if not pieces[-1]:
+                raise Ended(f"{missing} bytes missing")
+        return b"".join(pieces)
 
     def response(self, method=None, sink=None):
         return self.response_body(self.response_head(), sink)

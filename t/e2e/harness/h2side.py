@@ -23,6 +23,7 @@ from h2.events import (ConnectionTerminated, DataReceived, InformationalResponse
                        ResponseReceived, StreamEnded, StreamReset, TrailersReceived)
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from hyperframe.frame import GoAwayFrame
 
 from .wire import PATIENCE, Ended, Fields, Reset, Silence
 
@@ -40,6 +41,15 @@ class Stream:
         self.is_ended = False  # the peer's END_STREAM has come
         self.reset = None  # the code of a RST_STREAM, theirs or ours
         self.over = threading.Event()  # by the peer: it has reset the stream, or the connection is gone
+
+
+class Connection(H2Connection):
+    """python3-h2 takes GOAWAY for the end; RFC 9113 6.8 lets the streams that are open go on."""
+
+    def _receive_goaway_frame(self, frame):
+        event = ConnectionTerminated()
+        event.error_code, event.last_stream_id = frame.error_code, frame.last_stream_id
+        return [], [event]
 
 
 def fields_of(pairs):
@@ -60,9 +70,9 @@ class Side:
         self.has_closed = False  # by us
         self.malformed = None  # why what came is no HTTP/2
         self.goaway = None  # the event
-        self.h2 = H2Connection(H2Configuration(
+        self.h2 = Connection(H2Configuration(
             client_side=is_client, header_encoding="latin-1", validate_outbound_headers=False,
-            normalize_outbound_headers=False, validate_inbound_headers=True))
+            normalize_outbound_headers=False, normalize_inbound_headers=False, validate_inbound_headers=True))
         mine = {SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 17, **({SettingCodes.ENABLE_PUSH: 0} if is_client else {}),
                 **(settings or {})}
         self.h2.local_settings = Settings(is_client, mine)
@@ -218,6 +228,8 @@ class Side:
         """A client's request: HEADERS. The stream."""
         with self.changed:
             self.check_open()
+            if self.goaway:
+                raise BrokenPipeError("GOAWAY: no stream more")
             stream = Stream(self.h2.get_next_available_stream_id())
             self.streams[stream.id] = stream
             self.h2.send_headers(stream.id, pairs, end_stream=is_end)
@@ -293,6 +305,13 @@ class Side:
                 self.h2.increment_flow_control_window(cost, stream.id)
                 self.flush()
             return piece
+
+    def go_away(self, last=None):
+        """Say that no further stream will be served; those that are open go on."""
+        with self.changed:
+            last = self.h2.highest_inbound_stream_id if last is None else last
+            self.out += GoAwayFrame(0, last).serialize()
+            self.flush()
 
     def reset_stream(self, stream, code=ErrorCodes.CANCEL):
         with self.changed:

@@ -3,7 +3,31 @@
 
 from .akashd import Akashd, http_config
 from .backs import BACKS
+from .fronts import FRONTS
 from .wire import free_port
+
+
+class Way:
+    """From a client to a backend."""
+
+    def __init__(self, front, back):
+        self.front, self.back = front, back
+        self.name = f"{front.name}-{back.name}"
+
+    def carries(self, marks):
+        """Whether a test with these marks says something of this way.
+
+        Tests marked http1_client or http1_backend are of what HTTP/1 alone has on that side: one exchange after
+        another on a connection, a version in each message, connection options, bodies that end with the connection.
+        """
+        return ((self.front.version == 1 or "http1_client" not in marks)
+                and (self.back.version == 1 or "http1_backend" not in marks))
+
+
+# Each front with the plainest back, and each back with the plainest front. All pairs: test_http2_matrix.py.
+WAYS = [Way(front, BACKS[0]) for front in FRONTS] + [Way(FRONTS[0], back) for back in BACKS[1:]]
+# Where a protocol on either side is enough, with or without TLS.
+PLAIN_WAYS = [way for way in WAYS if "tls" not in way.back.name and way.front.scheme == "http"]
 
 
 class Site:
