@@ -6,6 +6,7 @@
  * http2_stream.c   one stream: heads, bodies both ways, deadlines
  * http2_strict.c   what nghttp2 lets pass and RFC 9113 does not
  * http2_output.c   frames that go out: gathering and writing them
+ * http2_memory.c   where nghttp2's memory comes from
  */
 #ifndef WORKER_HTTP2_PRIVATE_H
 #define WORKER_HTTP2_PRIVATE_H
@@ -61,6 +62,10 @@ http2_output_set_callbacks(nghttp2_session_callbacks *callbacks);
 /* What nghttp2 asks for the body of st. */
 nghttp2_data_provider
 http2_body_of(struct http2_stream *st);
+
+/* For nghttp2_session_*_new3(). */
+nghttp2_mem *
+http2_memory(void);
 
 /* A useful frame was sent or an exchange done: the peer may send n more useless ones. */
 void

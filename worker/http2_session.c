@@ -350,8 +350,9 @@ http2_session_begin(struct http2_session *ses, struct conn *c, const struct http
     if (!callbacks || !option) {
         return -1;
     }
-    int r = side->is_server ? nghttp2_session_server_new2(&ses->ng, callbacks, ses, option)
-                            : nghttp2_session_client_new2(&ses->ng, callbacks, ses, option);
+    int r = side->is_server
+                ? nghttp2_session_server_new3(&ses->ng, callbacks, ses, option, http2_memory())
+                : nghttp2_session_client_new3(&ses->ng, callbacks, ses, option, http2_memory());
     if (r != 0 || submit_settings(ses, max_streams, header_bytes) != 0) {
         http2_session_fini(ses);
         return -1;

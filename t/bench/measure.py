@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import ssl
 import subprocess
 import time
@@ -35,19 +36,33 @@ def fetch(port, path, secure):
     return hashlib.sha256(body).hexdigest(), len(body), cipher
 
 
-def verify(process, row, origin_port):
+def fetch_http2(programs, port, path, secure):
+    """As fetch, in HTTP/2 and nothing else."""
+    how = ["--insecure", "--http2", "--tlsv1.3"] if secure else ["--http2-prior-knowledge"]
+    scheme = "https" if secure else "http"
+    command = [programs["curl"], "-q", "-sS", "--noproxy", "*", *how, "-w",
+               "%{stderr}%{http_version} %{http_code}", f"{scheme}://{HOST}:{port}{path}"]
+    done = subprocess.run(command, capture_output=True)
+    if done.stderr != b"2 200":
+        raise BenchError(done.stderr.decode())
+    return hashlib.sha256(done.stdout).hexdigest(), len(done.stdout), None
+
+
+def verify(programs, process, row, origin_port):
     """Raises BenchError unless the proxy gives the origin's very bytes, in https by TLS 1.3."""
     expected, size, _ = fetch(origin_port, row.path, False)
     if size != row.size:
         raise BenchError(f"the origin answers {row.path} with {size} bytes, not {row.size}")
     secure = row.door == "https"
     try:
-        got, got_size, cipher = fetch(process.doors[row.door], row.path, secure)
+        port = process.doors[row.door]
+        got, got_size, cipher = (fetch_http2(programs, port, row.path, secure) if row.http2
+                                 else fetch(port, row.path, secure))
     except (OSError, http.client.HTTPException) as error:
         raise BenchError(f"GET {row.path}: {error!r}") from error
     if got != expected:
         raise BenchError(f"GET {row.path}: {got_size} bytes that are not the origin's {size}")
-    if secure and cipher[0] != "TLSv1.3":
+    if cipher and cipher[0] != "TLSv1.3":
         raise BenchError(f"TLS version is {cipher[0]}, not TLSv1.3")
     return cipher
 
@@ -109,18 +124,42 @@ def load_command(programs, port, row, seconds):
     if row.kind == "handshake":
         return [programs["handshake"], str(port), row.path, str(row.size), str(row.clients),
                 str(seconds)]
+    scheme = "https" if row.door == "https" else "http"
+    url = f"{scheme}://{HOST}:{port}{row.path}"
+    if row.kind == "h2load":
+        return [programs["h2load"], "-c", str(row.clients), "-m", str(row.streams), "-w", "24",
+                "-W", "28", "-D", str(seconds), url]
     command = [programs["wrk"], "--threads", "1", "--connections", str(row.clients), "--duration",
                f"{seconds}s", "--latency", "--script", os.path.join(HERE, "report.lua")]
     if row.close:
         command += ["--header", "Connection: close"]
-    scheme = "https" if row.door == "https" else "http"
-    return command + [f"{scheme}://{HOST}:{port}{row.path}"]
+    return command + [url]
 
 
-def run_load(command):
+def milliseconds(text):
+    number, unit = re.fullmatch(r"([0-9.]+)(us|ms|s)", text).groups()
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+
+
+def read_h2load(text):
+    """What report.lua says of wrk, from what h2load prints. It tells no percentiles: the mean and the maximum."""
+    said = re.search(r"requests: .*?(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text)
+    took = re.search(r"finished in ([0-9.]+m?s)", text)
+    data = re.search(r"\((\d+)\) data", text)
+    request = re.search(r"time for request: +\S+ +(\S+) +(\S+)", text)
+    if not (said and took and data and request):
+        raise BenchError("h2load said:\n" + text)
+    return {"requests": int(said[1]), "errors": int(said[2]) + int(said[3]) + int(said[4]),
+            "bytes": int(data[1]), "duration_us": milliseconds(took[1]) * 1000,
+            "p50_us": milliseconds(request[2]) * 1000, "p99_us": milliseconds(request[1]) * 1000}
+
+
+def run_load(command, row):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise BenchError(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
+    if row.kind == "h2load":
+        return read_h2load(done.stdout)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -128,7 +167,7 @@ def measure_load(programs, process, row, seconds):
     """Returns one sample: requests/s, CPU microseconds per request, p50 and p99 in ms, errors."""
     pids = tree(process.pid)
     before = cpu_when_quiet(pids)
-    figures = run_load(load_command(programs, process.doors[row.door], row, seconds))
+    figures = run_load(load_command(programs, process.doors[row.door], row, seconds), row)
     used = cpu_when_quiet(pids) - before
     if process.popen.poll() is not None or tree(process.pid) != pids:
         raise BenchError(f"{process.name}: its processes changed under load:\n" + process.tail())
@@ -147,6 +186,7 @@ def measure_load(programs, process, row, seconds):
 def open_clients(programs, port, row):
     """Starts the idle clients and returns when each has had its answer."""
     command = [programs["idle"]] + (["--tls"] if row.door == "https" else [])
+    command += ["--http2"] if row.http2 else []
     command += [str(port), row.path, str(row.clients)]
     clients = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     if clients.stdout.readline() != "ready\n":

@@ -190,7 +190,7 @@ def template(name, **values):
 
 
 def new_doors(stage):
-    return {door: stage.free_port() for door in ("http", "https", "tcp")}
+    return {door: stage.free_port() for door in ("http", "h2c", "https", "tcp")}
 
 
 def start_origin(stage, cores):
@@ -257,6 +257,7 @@ def akashd_config(stage, origin, doors, workers):
 
 def start_akashd(stage, origin, workers=1, cores=None):
     doors = new_doors(stage)
+    doors["h2c"] = doors["http"]  # told apart by the preface
     config = json.dumps(akashd_config(stage, origin, doors, workers), indent=2)
     path = stage.write(f"akashd-{doors['http']}.json", config)
     return stage.start("akashd", [stage.programs["akashd"], "-c", path], doors,

@@ -10,15 +10,17 @@ KIB, MIB = 1 << 10, 1 << 20
 class Row:
     """One workload.
 
-    door is the listener that is used: http, https or tcp. Limits are the largest ratio of CPU per
+    door is the listener that is used: http, h2c, https or tcp. Limits are the largest ratio of CPU per
     request to the floor and to the best peer; for idle clients a number of bytes, and whether the
     figure must also be below both peers.
     """
 
     name: str
     title: str
-    kind: str = "wrk"  # wrk, handshake, idle or workers
-    door: str = "http"
+    kind: str = "wrk"  # wrk, h2load, handshake, idle or workers
+    door: str = "http"  # or h2c, https, tcp
+    http2: bool = False
+    streams: int = 1  # h2load: at one time on a connection
     path: str = "/1k"
     size: int = KIB  # bytes of the body of the answer
     clients: int = 64
@@ -58,11 +60,27 @@ HTTPS = [
         kind="handshake", door="https", clients=32, close=True, max_best=1.00),
 ]
 
+HTTP2 = [
+    Row("h2-1k", "HTTP/2 over TLS, 16 clients of 16 streams, 1 KB answers", kind="h2load",
+        door="https", http2=True, clients=16, streams=16, max_best=0.80),
+    Row("h2c-1k", "HTTP/2 in cleartext, 16 clients of 16 streams, 1 KB answers", kind="h2load",
+        door="h2c", http2=True, clients=16, streams=16, max_best=0.75),
+    Row("h2-16m", "HTTP/2 over TLS, one client, 16 MB answers one after the other", kind="h2load",
+        door="https", http2=True, path="/16m", size=16 * MIB, clients=1, bulk=True, max_best=1.00),
+    Row("h2c-16m", "HTTP/2 in cleartext, one client, 16 MB answers one after the other",
+        kind="h2load", door="h2c", http2=True, path="/16m", size=16 * MIB, clients=1, bulk=True,
+        max_best=1.00),
+]
+
 MEMORY = [
     Row("idle-http", "memory of an idle keep-alive HTTP client, of 4,000",
         kind="idle", clients=4000, max_bytes=600),
     Row("idle-https", "memory of an idle keep-alive HTTPS client, of 4,000",
         kind="idle", door="https", clients=4000, max_bytes=15000, below_peers=True),
+    Row("idle-h2c", "memory of an idle HTTP/2 client in cleartext, of 4,000",
+        kind="idle", door="h2c", http2=True, clients=4000, max_bytes=17 * KIB),
+    Row("idle-h2", "memory of an idle HTTP/2 client over TLS, of 4,000",
+        kind="idle", door="https", http2=True, clients=4000, max_bytes=32 * KIB),
     Row("idle-tcp", "memory of an idle TCP client, of 1,900",
         kind="idle", door="tcp", clients=1900, max_bytes=1200),
 ]
@@ -72,5 +90,5 @@ WORKERS = [
         kind="workers", max_best=1.10),
 ]
 
-ROWS = HTTP_AND_TCP + HTTPS + MEMORY + WORKERS
+ROWS = HTTP_AND_TCP + HTTPS + HTTP2 + MEMORY + WORKERS
 QUICK = ["http-1k", "http-40"]
