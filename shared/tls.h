@@ -65,11 +65,12 @@ tls_cert_get(const struct tls_cert_input *in, struct tls_problem *problem);
 void
 tls_cert_unref(struct tls_cert *cert);
 
-/* Parsing a new certificate or key takes up to 0.4 ms. A process that must not stall, and may have
- * many, gives each file that may be one to tls_warm(), a few each loop turn, then builds its
- * servers, which find there what they need, and ends with tls_warm_end(). What cannot be parsed is
- * left for tls_server_get() to report. */
-void
+/* Parsing a new certificate or key takes up to 0.4 ms, and the authorities of a system are more
+ * than a hundred. A process that must not stall gives each file that may be one to tls_warm(),
+ * again until that returns true, a few calls each loop turn, then builds its servers and clients,
+ * which find there what they need, and ends with tls_warm_end(). The bytes stay until then. What
+ * cannot be parsed is left for tls_server_get() to report. */
+bool
 tls_warm(struct slice pem);
 void
 tls_warm_end(void);

@@ -24,8 +24,10 @@ struct warm_file {
     X509 *leaf;
     STACK_OF(X509) * chain;
     EVP_PKEY *key;
+    BIO *rest; /* certificates that are still to be parsed; NULL: none */
+    const char *text;
 };
-static struct list warm_files = LIST_INIT(warm_files);
+static struct list warm_files = LIST_INIT(warm_files); /* the newest first */
 
 void
 tls_problem_set(struct tls_problem *problem, enum tls_part part, unsigned cert, const char *format,
@@ -144,7 +146,7 @@ static int
 find_chain(const uint8_t *digest, struct slice text, X509 **leaf, STACK_OF(X509) * *chain)
 {
     const struct warm_file *file = warm_find(digest);
-    if (!file || !file->leaf) {
+    if (!file || !file->leaf || file->rest) {
         return parse_chain(text, leaf, chain);
     }
     X509_up_ref(file->leaf);
@@ -368,6 +370,7 @@ warm_free(struct warm_file *file)
     X509_free(file->leaf);
     sk_X509_pop_free(file->chain, X509_free);
     EVP_PKEY_free(file->key);
+    BIO_free(file->rest);
     free(file);
 }
 
@@ -377,30 +380,68 @@ has_text(struct slice bytes, struct slice text)
     return memmem(bytes.ptr, bytes.len, text.ptr, text.len) != NULL;
 }
 
-void
-tls_warm(struct slice pem)
+static struct warm_file *
+warm_begin(struct slice pem, const uint8_t *digest)
 {
-    uint8_t digest[TLS_DIGEST_SIZE];
     bool is_encrypted;
-    tls_digest_file(pem, digest);
-    if (is_in_use(digest) || tls_trust_is_known(digest) || warm_find(digest)) {
-        return;
-    }
     struct warm_file *file = calloc(1, sizeof(*file));
     if (!file) {
-        return;
+        return NULL;
     }
-    memcpy(file->digest, digest, sizeof(digest));
-    if (has_text(pem, SLICE("BEGIN CERTIFICATE")) &&
-        parse_chain(pem, &file->leaf, &file->chain) < 0) {
-        X509_free(file->leaf);
-        file->leaf = NULL;
-    }
+    memcpy(file->digest, digest, sizeof(file->digest));
+    file->text = pem.ptr;
     if (has_text(pem, SLICE("PRIVATE KEY"))) {
         file->key = parse_key(pem, &is_encrypted);
     }
+    if (has_text(pem, SLICE("BEGIN CERTIFICATE"))) {
+        file->chain = sk_X509_new_null();
+        file->rest = file->chain ? BIO_new_mem_buf(pem.ptr, (int)pem.len) : NULL;
+    }
     list_add_head(&warm_files, &file->link);
+    return file;
+}
+
+/* No more certificates can be had. What is malformed counts as not parsed. */
+static void
+warm_finish(struct warm_file *file, bool is_well)
+{
+    BIO_free(file->rest);
+    file->rest = NULL;
+    if (!is_well) {
+        X509_free(file->leaf);
+        file->leaf = NULL;
+    }
+}
+
+/* Parse one more certificate. true: there was none. */
+static bool
+warm_step(struct warm_file *file)
+{
+    X509 *cert = file->rest ? PEM_read_bio_X509(file->rest, NULL, NULL, NULL) : NULL;
+    if (!cert) {
+        warm_finish(file, is_end_of_pem());
+    } else if (!file->leaf) {
+        file->leaf = cert;
+    } else if (sk_X509_push(file->chain, cert) == 0) {
+        X509_free(cert);
+        warm_finish(file, false);
+    }
     ERR_clear_error();
+    return file->rest == NULL;
+}
+
+bool
+tls_warm(struct slice pem)
+{
+    uint8_t digest[TLS_DIGEST_SIZE];
+    struct warm_file *file =
+        list_is_empty(&warm_files) ? NULL : list_first(&warm_files, struct warm_file, link);
+    if (!file || !file->rest || file->text != pem.ptr) {
+        tls_digest_file(pem, digest);
+        bool is_known = is_in_use(digest) || tls_trust_is_known(digest) || warm_find(digest);
+        file = is_known ? NULL : warm_begin(pem, digest);
+    }
+    return !file || warm_step(file);
 }
 
 void

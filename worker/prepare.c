@@ -18,7 +18,7 @@ static struct {
     struct bundle *bundle; /* NULL: nothing is being prepared */
     int fd;
     uint64_t gen;
-    unsigned next; /* file to parse */
+    unsigned next; /* file to parse; some of it may be done */
     prepare_done_fn *done;
     struct event *turn;
 } prepare;
@@ -46,8 +46,7 @@ parse_some(void)
         if (!bundle_file(prepare.bundle, prepare.next, &bytes)) {
             return true;
         }
-        tls_warm(bytes);
-        prepare.next++;
+        prepare.next += tls_warm(bytes);
     } while (clock_mono_us() < end_us);
     return false;
 }

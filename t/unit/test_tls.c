@@ -7,8 +7,10 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "shared/clock.h"
+#include "shared/tls_private.h"
 #include "t/unit/suites.h"
 #include "t/unit/tls_peer.h"
 
@@ -604,6 +606,37 @@ START_TEST(same_inputs_are_built_once)
 }
 END_TEST
 
+/* Returns how many steps it took. */
+static unsigned
+warm(struct slice pem)
+{
+    unsigned steps = 1;
+    while (!tls_warm(pem)) {
+        steps++;
+    }
+    return steps;
+}
+
+START_TEST(long_file_is_parsed_a_certificate_at_a_time)
+{
+    char *two = NULL;
+    const char *why = NULL;
+    ck_assert_int_gt(asprintf(&two, "%s%s", site->cert_pem, site->cert_pem), 0);
+    ck_assert_uint_eq(warm(slice_from_str(two)), 3);
+    ck_assert_uint_eq(warm(slice_from_str(two)), 1); /* known */
+    STACK_OF(X509) *all = tls_cert_list(slice_from_str(two), &why);
+    ck_assert_int_eq(sk_X509_num(all), 2);
+    sk_X509_pop_free(all, X509_free);
+    tls_warm_end();
+    ck_assert(!tls_warm(slice_from_str(two))); /* given up half-way */
+    all = tls_cert_list(slice_from_str(two), &why);
+    ck_assert_int_eq(sk_X509_num(all), 2);
+    sk_X509_pop_free(all, X509_free);
+    tls_warm_end();
+    free(two);
+}
+END_TEST
+
 START_TEST(files_parsed_ahead_are_used_and_still_checked)
 {
     struct peer_cert *other = peer_cert_make(peer_key_make("EC"), "b.test", 30, NULL);
@@ -611,18 +644,18 @@ START_TEST(files_parsed_ahead_are_used_and_still_checked)
     struct tls_server_input in = plain_input();
     in.certs = certs;
     in.ncerts = 2;
-    tls_warm(SLICE("no PEM at all"));
-    tls_warm(SLICE("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
+    warm(SLICE("no PEM at all"));
+    warm(SLICE("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
     for (int i = 0; i < 2; i++) {
-        tls_warm(certs[i].cert_pem);
-        tls_warm(certs[i].key_pem);
+        warm(certs[i].cert_pem);
+        warm(certs[i].key_pem);
     }
     certs[0].key_pem = site_input.key_pem;
     expect_problem(&in, TLS_PART_KEY, 0, "site.key: does not match the certificate in site.crt");
     certs[0].key_pem = slice_from_str(other->key_pem);
     struct tls_server *srv = must_get(&in);
     tls_warm_end();
-    tls_warm(certs[0].cert_pem); /* now in use: nothing to do */
+    warm(certs[0].cert_pem); /* now in use: nothing to do */
     tls_warm_end();
     expect_cert(srv, peer_client(), "b.test", other);
     expect_cert(srv, peer_client(), "a.test", site);
@@ -665,6 +698,7 @@ tls_suite(void)
     tcase_add_loop_test(input, chosen_ciphers_and_curves_are_used, 0, 2);
     tcase_add_test(input, expired_certificate_is_served);
     tcase_add_test(input, files_parsed_ahead_are_used_and_still_checked);
+    tcase_add_test(input, long_file_is_parsed_a_certificate_at_a_time);
     tcase_add_test(input, same_inputs_are_built_once);
     suite_add_tcase(suite, input);
     return suite;
