@@ -18,6 +18,7 @@
 #include <stdio.h>
 
 #include "shared/addr.h"
+#include "shared/breaker.h"
 #include "shared/list.h"
 #include "shared/log.h"
 #include "shared/rate.h"
@@ -177,6 +178,27 @@ struct conf_health {
     unsigned nexpect;
 };
 
+/* What is retried: conf_retry.on. */
+#define CONF_RETRY_CONNECT 0x01
+#define CONF_RETRY_RESET   0x02
+#define CONF_RETRY_TIMEOUT 0x04
+#define CONF_RETRY_502     0x08
+#define CONF_RETRY_503     0x10
+#define CONF_RETRY_504     0x20
+
+struct conf_retry {
+    uint32_t attempts; /* after the first */
+    unsigned on;       /* CONF_RETRY_* */
+    char **methods;    /* NULL-terminated */
+    struct conf_budget {
+        uint32_t percent, min_per_second;
+    } budget;
+    struct conf_backoff {
+        uint32_t base, max;
+    } backoff;
+    uint32_t per_try_timeout;
+};
+
 struct conf_upstream {
     const char *name;
     unsigned slot;
@@ -187,6 +209,9 @@ struct conf_upstream {
     enum conf_key_kind hash_kind;
     struct slice hash_name; /* of the field, cookie or parameter */
     uint32_t slow_start_ms;
+    struct breaker_rules *breaker; /* NULL: none */
+    struct conf_retry *retry;      /* NULL: none */
+    bool fail_open;
     struct conf_backend *backends;
     unsigned nbackends;
     struct conf_pool *pools; /* pools[0] is used when no path matches; see conf_upstream_pool */

@@ -387,6 +387,20 @@ parse_hash_key(struct conf_upstream *up)
 }
 
 static void
+parse_retry(struct conf_upstream *up, struct node *node)
+{
+    static const char *const words[] = {"connect", "reset", "timeout", "502", "503", "504"};
+    struct node *on = node_get(node_get(node, "retry"), "on");
+    for (struct node *child = on && up->retry ? on->first : NULL; child; child = child->next) {
+        for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+            if (child->kind == NODE_STRING && strcmp(child->text, words[i]) == 0) {
+                up->retry->on |= 1u << i;
+            }
+        }
+    }
+}
+
+static void
 check_upstream(struct conf_build *build, struct conf_upstream *up, struct node *node)
 {
     const char *expect = node_text(node_get(node, "health_check"), "expect");
@@ -395,6 +409,7 @@ check_upstream(struct conf_build *build, struct conf_upstream *up, struct node *
         parse_expect(build, &up->health, expect);
     }
     parse_hash_key(up);
+    parse_retry(up, node);
     check_backends(build, up, node);
     if (up->tls) {
         conf_check_upstream_tls(build, up, node_get(node, "tls"));

@@ -262,6 +262,16 @@ const struct option option_table[] = {
      .flags = OPT_SHORT,
      .help = "How long the share of a backend grows from a tenth to the whole after it has come up. "
              "Not for ip_hash and hash."},
+    {OWN_UPSTREAM, "circuit_breaker", TYPE_OBJECT, "false", IN(conf_upstream, breaker),
+     .flags = OPT_FALSE | OPT_SHORT | OPT_POINTER, .object = OWN_BREAKER,
+     .help = "Stops sending to a backend that fails, and finds out whether it has recovered with few "
+             "requests: one state for all workers."},
+    {OWN_UPSTREAM, "fail_open", TYPE_BOOL, "false", IN(conf_upstream, fail_open), .flags = OPT_SHORT,
+     .help = "When every backend is down or its breaker is open, send to them all the same."},
+    {OWN_UPSTREAM, "retry", TYPE_OBJECT, "{}", IN(conf_upstream, retry),
+     .flags = OPT_FALSE | OPT_SHORT | OPT_POINTER, .object = OWN_RETRY,
+     .help = "Requests that failed are sent to another backend. false: never, save for an idle "
+             "connection that had ended before the request met it."},
     {OWN_UPSTREAM, "health_check", TYPE_OBJECT, "{}", IN(conf_upstream, health),
      .flags = OPT_FALSE | OPT_SHORT, .object = OWN_HEALTH,
      .help = "How the monitor probes the backends. false: not at all. In the short form it excludes "
@@ -322,6 +332,57 @@ const struct option option_table[] = {
      .help = "Failed checks in a row that take it down."},
     {OWN_HEALTH, "jitter", TYPE_PERCENT, "10", 0, 100, IN(conf_health, jitter_percent),
      .help = "How far the interval varies at random, in percent."},
+
+    {OWN_BREAKER, "window", TYPE_DURATION, "\"10s\"", 8, 3600 * SECOND,
+     IN(breaker_rules, window_ms), .help = "Time in which requests and failures count."},
+    {OWN_BREAKER, "min_requests", TYPE_COUNT, "20", 1, 100000, IN(breaker_rules, min_requests),
+     .help = "Requests in the window from which on error_percent counts."},
+    {OWN_BREAKER, "error_percent", TYPE_PERCENT, "50", 1, 100, IN(breaker_rules, error_percent),
+     .help = "Failures among them that open the breaker. Failures are what counts as one in metrics, "
+             "and answers from 500 on."},
+    {OWN_BREAKER, "consecutive", TYPE_COUNT, "5", 0, 100000, IN(breaker_rules, consecutive),
+     .help = "Failures in a row that open it; 0: they do not count."},
+    {OWN_BREAKER, "latency_factor", TYPE_COUNT, "0", 0, 1000, IN(breaker_rules, latency_factor),
+     .help = "An answer that takes so many times the median latency of the upstream's backends is a "
+             "failure; 0: none is for being slow."},
+    {OWN_BREAKER, "open_for", TYPE_DURATION, "\"10s\"", 10, 300 * SECOND,
+     IN(breaker_rules, open_for_ms),
+     .help = "How long it is open, doubling while it trips again, up to 5m."},
+    {OWN_BREAKER, "half_open_requests", TYPE_COUNT, "3", 1, 255,
+     IN(breaker_rules, half_open_requests),
+     .help = "Requests over all workers that are let through then; all must end well."},
+    {OWN_BREAKER, "max_ejected_percent", TYPE_PERCENT, "50", 1, 100,
+     IN(breaker_rules, max_ejected_percent),
+     .help = "Of the upstream's backends that may be out by their breakers at one time; one always "
+             "may."},
+
+    {OWN_RETRY, "attempts", TYPE_COUNT, "2", 1, 10, IN(conf_retry, attempts),
+     .help = "Attempts after the first."},
+    {OWN_RETRY, "on", TYPE_WORD, "[\"connect\", \"reset\"]", .flags = OPT_LIST,
+     .words = "connect|reset|timeout|502|503|504",
+     .help = "What is retried: connect, a connection that could not be made; reset, one that broke "
+             "before the answer; timeout, no answer in time; an answer with that status."},
+    {OWN_RETRY, "methods", TYPE_METHOD,
+     "[\"GET\", \"HEAD\", \"OPTIONS\", \"PUT\", \"DELETE\", \"TRACE\"]", 1, 32,
+     IN(conf_retry, methods), .flags = OPT_LIST,
+     .help = "Methods that may be sent twice. Others are retried only when no byte of the request "
+             "was sent, or the backend said that it did nothing."},
+    {OWN_RETRY, "budget", TYPE_OBJECT, "{}", IN(conf_retry, budget), .object = OWN_BUDGET,
+     .help = "Bounds retries to a part of the requests, over all workers."},
+    {OWN_RETRY, "backoff", TYPE_OBJECT, "{}", IN(conf_retry, backoff), .object = OWN_BACKOFF,
+     .help = "Waiting before a retry: at random up to a limit that doubles (full jitter)."},
+    {OWN_RETRY, "per_try_timeout", TYPE_DURATION, "0", 0, MONTH, IN(conf_retry, per_try_timeout),
+     .help = "Request sent to head of the answer, for each attempt; 0: the response timeout alone."},
+
+    {OWN_BUDGET, "percent", TYPE_PERCENT, "20", 0, 100, IN(conf_budget, percent),
+     .help = "Of the first attempts that may be retried."},
+    {OWN_BUDGET, "min_per_second", TYPE_COUNT, "3", 0, 10000, IN(conf_budget, min_per_second),
+     .help = "Retries in a second that there are besides. At most 10 s' worth of both is saved."},
+
+    {OWN_BACKOFF, "base", TYPE_DURATION, "\"25ms\"", 0, 60 * SECOND, IN(conf_backoff, base),
+     .help = "The limit before the first retry."},
+    {OWN_BACKOFF, "max", TYPE_DURATION, "\"250ms\"", 0, 60 * SECOND, IN(conf_backoff, max),
+     .help = "The greatest limit."},
 
     {OWN_KEEPALIVE, "connections", TYPE_COUNT, "256", 0, 65535,
      IN(conf_keepalive, connections), .help = "Idle ones for each worker and backend."},
@@ -417,6 +478,10 @@ const struct option_object option_objects[OWN_COUNT] = {
                                "Timeouts of an upstream; 0 is none."},
     [OWN_UPSTREAM_TLS] = {"upstream tls", sizeof(struct conf_upstream_tls),
                           "TLS towards the backends of an upstream."},
+    [OWN_BREAKER] = {"circuit_breaker", sizeof(struct breaker_rules), "Of each backend."},
+    [OWN_RETRY] = {"retry", sizeof(struct conf_retry), NULL},
+    [OWN_BUDGET] = {"budget", sizeof(struct conf_budget), "Of retry."},
+    [OWN_BACKOFF] = {"backoff", sizeof(struct conf_backoff), "Of retry."},
     [OWN_SHORT] = {"short form", 0, "Keys that only the short form has."},
 };
 

@@ -33,6 +33,10 @@ enum option_owner {
     OWN_KEEPALIVE,
     OWN_UPSTREAM_TIMEOUTS,
     OWN_UPSTREAM_TLS,
+    OWN_BREAKER,
+    OWN_RETRY,
+    OWN_BUDGET,
+    OWN_BACKOFF,
     OWN_SHORT, /* keys of the short form that are called otherwise in the long one */
     OWN_COUNT
 };

@@ -14,6 +14,7 @@
 #include "config.h"
 #include "master/process_stat.h"
 #include "master/row_sum.h"
+#include "shared/clock.h"
 
 enum family_span { ONCE, PER_LISTENER, PER_BACKEND, PER_LIMIT };
 
@@ -291,6 +292,16 @@ emit_backend_histogram(struct metrics *m, const struct family *f, const struct i
     put_histogram(m, f, item, row_sum_backend_offset(item->backend->slot, f->offset));
 }
 
+/* 0 closed, 1 half-open, 2 open. */
+static void
+emit_breaker_state(struct metrics *m, const struct family *f, const struct item *item)
+{
+    if (item->backend->upstream->breaker) {
+        const struct breaker *b = &m->shm->s->backends[item->backend->slot].breaker;
+        put_count(m, f, item, "", breaker_state(b, clock_mono_us() / 1000));
+    }
+}
+
 static void
 emit_backend_checks(struct metrics *m, const struct family *f, const struct item *item)
 {
@@ -391,6 +402,8 @@ static const struct family families[] = {
     GAUGE("akash_backend_open_connections", "Connections to the backend, busy and idle",
           PER_BACKEND, emit_backend_gauge, offsetof(struct shm_ledger, backends_open))
     BACKEND_COUNTERS(BACKEND_COUNTER)
+    GAUGE("akash_breaker_state", "Circuit breaker: 0 closed, 1 half-open, 2 open",
+          PER_BACKEND, emit_breaker_state, 0)
     COUNTER("akash_backend_checks_total", "Health checks", PER_BACKEND, emit_backend_checks, 0)
     BACKEND_HISTOGRAMS(BACKEND_HISTOGRAM)
     COUNTER("process_cpu_seconds_total", "User and system time of all processes",

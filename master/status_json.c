@@ -115,6 +115,16 @@ add_health(struct json_object *to, const struct shm *shm, const struct conf_back
     }
 }
 
+static void
+add_breaker(struct json_object *to, const struct shm *shm, const struct conf_backend *b)
+{
+    static const char *const states[] = {"closed", "half-open", "open"};
+    if (b->upstream->breaker) {
+        const struct breaker *breaker = &shm->s->backends[b->slot].breaker;
+        add_text(to, "breaker", states[breaker_state(breaker, clock_mono_us() / 1000)]);
+    }
+}
+
 static struct json_object *
 backend_object(const struct shm *shm, const struct row_sum *rows, const struct conf_backend *b)
 {
@@ -126,6 +136,7 @@ backend_object(const struct shm *shm, const struct row_sum *rows, const struct c
     add_number(to, "weight", b->weight);
     add_text(to, "state", states[b->state]);
     add_health(to, shm, b);
+    add_breaker(to, shm, b);
     add_number(to, "active",
                shm_gauge_read(shm, offsetof(struct shm_ledger, backends_active) + entry));
     add_number(to, "open", shm_gauge_read(shm, offsetof(struct shm_ledger, backends_open) + entry));

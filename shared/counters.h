@@ -16,8 +16,11 @@
     X(1000) \
     X(2500) \
     X(5000) \
-    X(10000) X(25000) X(50000) X(100000) X(250000) X(500000) X(1000000) X(2500000) X(5000000) \
-        X(10000000) X(30000000) X(60000000)
+    X(10000) \
+    X(25000) \
+    X(50000) \
+    X(100000) X(250000) X(500000) X(1000000) X(2500000) X(5000000) X(10000000) X(30000000) \
+        X(60000000)
 #define HISTOGRAM_BUCKETS 17
 
 /*  name               metric name                      labels (literal)              help */
@@ -30,6 +33,8 @@
     X(tls_resumed, "akash_tls_handshakes_total", "resumed=\"yes\"", "TLS handshakes with clients") \
     X(accept_pauses, "akash_accept_pauses_total", "", \
       "Times accepting paused for want of descriptors") \
+    X(retries_refused, "akash_retries_refused_total", "", \
+      "Retries that an upstream's budget did not allow") \
     X(log_dropped, "akash_log_lines_dropped_total", "", \
       "Log lines dropped because the target was slow")
 
@@ -48,6 +53,7 @@
     X(failures, "akash_backend_failures_total", \
       "Connects, resets, timeouts and malformed answers") \
     X(retries, "akash_backend_retries_total", "Exchanges sent again after this backend failed") \
+    X(trips, "akash_breaker_trips_total", "Times the circuit breaker opened") \
     X(connects, "akash_backend_connects_total", "Connections opened to the backend")
 
 /* per backend */

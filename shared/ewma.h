@@ -25,12 +25,20 @@ ewma_decay(uint32_t value, uint32_t elapsed_ms)
     return (uint32_t)(value - value * part / (2 * EWMA_HALF_MS));
 }
 
+/* Workers read the clock once a turn: one may be a little behind what another has written. */
+static inline uint32_t
+ewma_elapsed(uint64_t word, uint32_t now_ms)
+{
+    uint32_t elapsed = now_ms - (uint32_t)(word >> 32);
+    return (int32_t)elapsed > 0 ? elapsed : 0;
+}
+
 /* What is expected now, microseconds; 0: nothing is known, or no longer. now_ms: any clock's low
  * bits. */
 static inline uint32_t
 ewma_read(uint64_t word, uint32_t now_ms)
 {
-    return ewma_decay((uint32_t)word, now_ms - (uint32_t)(word >> 32));
+    return ewma_decay((uint32_t)word, ewma_elapsed(word, now_ms));
 }
 
 /* The word after a sample. */
@@ -38,12 +46,13 @@ static inline uint64_t
 ewma_next(uint64_t word, uint32_t now_ms, uint32_t sample_us)
 {
     uint32_t value = (uint32_t)word;
-    uint32_t elapsed = now_ms - (uint32_t)(word >> 32);
+    uint32_t elapsed = ewma_elapsed(word, now_ms);
     sample_us += sample_us == 0;
     if (sample_us < value) {
         sample_us += ewma_decay(value - sample_us, elapsed);
     }
-    return (uint64_t)now_ms << 32 | sample_us;
+    uint32_t when = word ? (uint32_t)(word >> 32) + elapsed : now_ms;
+    return (uint64_t)when << 32 | sample_us;
 }
 
 #endif

@@ -27,6 +27,7 @@
     X(bad_response, 502, INTERNAL, "the backend's answer is malformed") \
     X(backend_tls, 502, UNAVAILABLE, "there is no TLS connection with the backend") \
     X(no_backend, 503, UNAVAILABLE, "no backend is available") \
+    X(breaker_open, 503, UNAVAILABLE, "the circuit breaker of every backend is open") \
     X(over_limit, 503, RESOURCE_EXHAUSTED, "too many connections") \
     X(draining, 503, UNAVAILABLE, "the server is shutting down") \
     X(connect_timeout, 504, UNAVAILABLE, "connecting to the backend took too long") \

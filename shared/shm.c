@@ -268,6 +268,7 @@ void
 shm_backend_forget(struct shm *shm, unsigned backend)
 {
     shm_set(&shm->s->backends[backend].ewma, 0);
+    breaker_reset(&shm->s->backends[backend].breaker);
 }
 
 /* ---- gauges ---- */

@@ -27,6 +27,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "shared/breaker.h"
 #include "shared/counters.h"
 #include "shared/grpc.h"
 #include "shared/rate.h"
@@ -41,7 +42,7 @@
 #define SHM_ID_MAX      192  /* bytes of an identity, NUL included */
 #define SHM_TICKET_KEYS 4
 #define SHM_VERDICT_MAX 4096
-#define SHM_CODES       502 /* status 100..599 and, last, other */
+#define SHM_CODES       502                   /* status 100..599 and, last, other */
 #define SHM_GRPC_CODES  (GRPC_CODE_COUNT + 1) /* and, last, other */
 
 #define SHM_CACHE_LINE 64
@@ -69,6 +70,14 @@ static inline void
 shm_set(shm_u64 *v, uint64_t n)
 {
     atomic_store_explicit(v, n, memory_order_relaxed);
+}
+
+/* Compare and swap of a word that decides by itself; *seen is what is there when it fails. */
+static inline bool
+shm_swap(shm_u64 *word, uint64_t *seen, uint64_t next)
+{
+    return atomic_compare_exchange_strong_explicit(word, seen, next, memory_order_relaxed,
+                                                   memory_order_relaxed);
 }
 
 struct shm_histogram {
@@ -164,9 +173,11 @@ struct shm_shared_backend {
     shm_u64 open;                            /* connections, busy and idle */
     shm_u64 hurry;                           /* passive failures seen: see shm_backend_hurry */
     shm_u64 ewma;                            /* latency: ewma.h */
+    struct breaker breaker;
 };
 struct shm_shared_upstream {
     _Alignas(SHM_CACHE_LINE) shm_u64 cursor;
+    shm_u64 budget; /* of retries: budget.h */
 };
 struct shm_shared_listener {
     _Alignas(SHM_CACHE_LINE) shm_u64 connections;
@@ -402,7 +413,8 @@ shm_backend_observe(struct shm *shm, unsigned backend, uint64_t now_us, uint64_t
 /* Expected latency now, microseconds; 0: not known. */
 uint64_t
 shm_backend_latency(const struct shm *shm, unsigned backend, uint64_t now_us);
-/* Master: the slot is another's, or the backend has moved: nothing is known of its latency. */
+/* Master: the slot is another's, or the backend has moved: nothing is known of its latency and its
+ * failures. */
 void
 shm_backend_forget(struct shm *shm, unsigned backend);
 

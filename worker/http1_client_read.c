@@ -6,6 +6,7 @@
 
 #include "shared/http1.h"
 #include "worker/http1_client_private.h"
+#include "worker/retry.h"
 #include "worker/http2_client.h"
 #include "worker/http2_session.h"
 #include "worker/splice.h"
@@ -279,7 +280,7 @@ splice_body(struct http1_client *hc)
     struct stream *s = hc->stream;
     if (hc->state != CLIENT_BODY || hc->body.kind != HTTP_BODY_LENGTH || hc->conn.in ||
         (hc->body.left < SPLICE_MIN_BYTES && splice_pipe_bytes(s->pipes[1]) == 0) ||
-        s->conf_listener->body_bytes != 0 || s->state < STREAM_SEND) {
+        s->conf_listener->body_bytes != 0 || s->state < STREAM_SEND || retry_wants_body(s)) {
         return false;
     }
     conn_flush_any();
@@ -292,7 +293,6 @@ splice_body(struct http1_client *hc)
         splice_move(s->pipes[1], &hc->conn, s->server.conn, hc->body.left, &moved, &sent);
     hc->body.left -= moved;
     s->server.bytes += sent;
-    s->has_sent_body |= moved > 0;
     conn_read_progressed(&hc->conn, moved, s->conf_listener->timeouts.request_body);
     if (r == SPLICE_BROKEN) {
         stream_fail(s, hc->conn.is_broken ? REASON_client_closed : REASON_backend_reset);

@@ -73,8 +73,7 @@ upstream_close(struct http1_upstream *hu)
 static void
 on_bad_answer(struct http1_upstream *hu, enum reason why)
 {
-    upstream_count_failure(hu->backend);
-    stream_fail(hu->stream, why);
+    stream_on_server_failed(hu->stream, why);
 }
 
 static void

@@ -16,8 +16,7 @@ static const struct end_ops upstream_ops;
 static void
 on_bad_answer(struct http2_stream *st, enum reason why)
 {
-    upstream_count_failure(http2_upstream_of(st->session)->backend);
-    stream_fail(st->stream, why);
+    stream_on_server_failed(st->stream, why);
 }
 
 /* Heads are read into memory that the next one uses again: a block is whole in one read, save for

@@ -13,6 +13,7 @@
 #include "worker/forward.h"
 #include "worker/grpc.h"
 #include "worker/limit.h"
+#include "worker/retry.h"
 #include "worker/splice.h"
 #include "worker/stream_private.h"
 #include "worker/upstream.h"
@@ -223,6 +224,8 @@ end_stream(struct stream *s)
     upstream_end_exchange(s);
     stream_enter(s, STREAM_DONE);
     if (s->http) {
+        retry_forget(s);
+        buf_free(&s->http->sent_body);
         timer_del(&worker.wheel, &s->http->timer);
     }
     if (s->reason != REASON_none) {
@@ -352,6 +355,7 @@ stream_begin(struct stream *s)
     }
     s->upstream = route->upstream;
     limit_total(s);
+    retry_deposit(s);
     upstream_acquire(s, conf_upstream_pool(route->upstream, s->http->req.path));
 }
 
@@ -361,7 +365,25 @@ stream_begin_tcp(struct stream *s)
     s->begin_us = worker_now_us();
     stream_enter(s, STREAM_PICK);
     s->upstream = s->conf_listener->upstream;
+    retry_deposit(s);
     upstream_acquire(s, &s->upstream->pools[0]);
+}
+
+/* What the attempt before has sent of the body, and its end. */
+static void
+send_kept_body(struct stream *s)
+{
+    struct slice kept = buf_slice(s->http->sent_body);
+    if (kept.len > 0) {
+        s->server.bytes = kept.len;
+        s->server.ops->send_body(s, &s->server, kept);
+        conn_flush_any(); /* what was put lies in the buffer */
+    }
+    if (s->state == STREAM_SEND && s->client.is_recv_done) {
+        s->server.ops->send_end(s, &s->server, NULL);
+        s->server.is_send_done = true;
+        stream_on_sent(s);
+    }
 }
 
 void
@@ -373,6 +395,8 @@ stream_on_connected(struct stream *s)
             shm_backend_observe(worker.shm, s->taken->slot, s->connected_us,
                                 s->connected_us - s->connect_us);
         }
+        upstream_report(s, false);
+        s->reason = REASON_none; /* of an attempt before */
         stream_enter(s, STREAM_FORWARD);
         stream_unpin_conf(s);
         s->client.ops->recv_body(s, &s->client);
@@ -390,14 +414,16 @@ stream_on_connected(struct stream *s)
         s->client.is_recv_done = true;
         s->server.is_send_done = true;
         stream_on_sent(s);
-    } else if (s->state == STREAM_SEND) {
+        return;
+    }
+    send_kept_body(s);
+    if (s->state == STREAM_SEND && !s->client.is_recv_done) {
         s->client.ops->recv_body(s, &s->client);
     }
 }
 
-/* The backend is out of this exchange; another try may begin. */
-static void
-leave_backend(struct stream *s)
+void
+stream_leave_backend(struct stream *s)
 {
     upstream_end_exchange(s);
     s->bytes_in += s->server.bytes;
@@ -408,36 +434,40 @@ leave_backend(struct stream *s)
 void
 stream_on_connect_failed(struct stream *s, enum reason why)
 {
-    bool is_full = why == REASON_over_limit; /* another worker took the last place: no failure */
-    if (!is_full) {
-        upstream_count_failure(s->taken);
-    }
-    if (s->tries < STREAM_MAX_TRIES) {
-        s->tried[s->tries] = (uint16_t)s->backend->index;
-    }
-    s->tries++;
-    struct shm_row_backend *counters = s->taken->counters; /* the view may go with the exchange */
-    leave_backend(s);
-    s->reason = why; /* what is answered when no other backend is left */
-    if (s->tries >= STREAM_MAX_TRIES) {
+    s->server = (struct end){0};
+    if (why == REASON_over_limit && s->tries == STREAM_MAX_TRIES) {
         stream_fail(s, why);
         return;
     }
-    if (!is_full) {
-        shm_count(&counters->retries, 1);
+    if (why == REASON_over_limit) {
+        /* Another worker took the last place: no failure, but this one is full. */
+        s->tried[s->tries++] = (uint16_t)s->backend->index;
+        stream_leave_backend(s);
+        s->reason = why;
+        upstream_acquire(s, s->pool);
+        return;
     }
-    upstream_acquire(s, s->pool);
+    stream_on_server_failed(s, why);
+}
+
+void
+stream_on_server_failed(struct stream *s, enum reason why)
+{
+    upstream_count_failure(s);
+    if (!retry_begin(s, why)) {
+        stream_fail(s, why);
+    }
 }
 
 /* The same request once more, if it has not been tried too often. */
 static bool
 send_again(struct stream *s, bool may_repeat)
 {
-    if (!may_repeat || s->has_sent_body || s->has_head || s->resent >= STREAM_MAX_RESENT) {
+    if (!may_repeat || !retry_has_body(s) || s->has_head || s->resent >= STREAM_MAX_RESENT) {
         return false;
     }
     s->resent++;
-    leave_backend(s);
+    stream_leave_backend(s);
     return true;
 }
 
@@ -448,10 +478,8 @@ stream_on_unprocessed(struct stream *s)
         upstream_acquire(s, s->pool);
         return;
     }
-    upstream_count_failure(s->taken);
-    s->bytes_in += s->server.bytes;
-    s->server = (struct end){0};
-    stream_fail(s, REASON_backend_reset);
+    s->server.ops = NULL;
+    stream_on_server_failed(s, REASON_backend_reset);
 }
 
 void
@@ -462,10 +490,17 @@ stream_on_server_lost(struct stream *s)
         upstream_acquire(s, s->pool);
         return;
     }
-    upstream_count_failure(s->taken);
-    s->bytes_in += s->server.bytes;
-    s->server = (struct end){0};
-    stream_fail(s, REASON_backend_reset);
+    s->server.ops = NULL;
+    stream_on_server_failed(s, REASON_backend_reset);
+}
+
+/* What the backend has until the head of its answer. */
+static uint32_t
+answer_timeout(const struct stream *s)
+{
+    uint32_t all = s->upstream->timeouts.response;
+    uint32_t one = s->upstream->retry ? s->upstream->retry->per_try_timeout : 0;
+    return one != 0 && (all == 0 || one < all) ? one : all;
 }
 
 void
@@ -473,7 +508,7 @@ stream_on_sent(struct stream *s)
 {
     s->http->sent_us = worker_now_us();
     if (!s->has_head) {
-        s->server.ops->expect(s, &s->server, s->upstream->timeouts.response);
+        s->server.ops->expect(s, &s->server, answer_timeout(s));
     }
 }
 
@@ -495,11 +530,13 @@ stream_send_answer(struct stream *s, struct http_msg *m)
     s->http->head_us = worker_now_us();
     uint64_t since = s->http->sent_us ? s->http->sent_us : s->connected_us;
     shm_observe(&s->taken->counters->response, s->http->head_us - since);
-    if (s->upstream->algorithm == CONF_EWMA) {
+    if (s->upstream->algorithm == CONF_EWMA || s->upstream->breaker) {
         shm_backend_observe(worker.shm, s->taken->slot, s->http->head_us, s->http->head_us - since);
     }
     s->status = m->status;
+    s->reason = REASON_none; /* of an attempt before */
     s->has_head = true;
+    buf_free(&s->http->sent_body);
     limit_put_fields(s, m);
     s->client.ops->send_head(s, &s->client, m);
 }
@@ -508,12 +545,16 @@ void
 stream_on_response(struct stream *s, struct http_msg *m)
 {
     if (!forward_response(m)) {
-        upstream_count_failure(s->taken);
-        stream_fail(s, REASON_bad_response);
+        stream_on_server_failed(s, REASON_bad_response);
         return;
     }
     if (m->status < 200) {
         on_interim(s, m);
+        return;
+    }
+    uint64_t since = s->http->sent_us ? s->http->sent_us : s->connected_us;
+    upstream_report(s, m->status >= 500 || upstream_is_too_slow(s, worker_now_us() - since));
+    if (retry_begin_status(s, m->status)) {
         return;
     }
     stream_send_answer(s, m);
@@ -529,12 +570,14 @@ void
 stream_on_body(struct stream *s, struct end *from, struct slice bytes)
 {
     struct end *to = stream_other_end(s, from);
+    if (s->http && from == &s->client) {
+        retry_keep_body(s, bytes);
+    }
     to->bytes += bytes.len;
     if (s->http) {
         stream_touch(s);
     }
     if (from == &s->client && !s->is_tunnel) {
-        s->has_sent_body = true;
         uint64_t limit = s->conf_listener->body_bytes;
         if (limit != 0 && to->bytes > limit) {
             stream_fail(s, REASON_body_too_large);
@@ -551,6 +594,9 @@ stream_on_body_end(struct stream *s, struct end *from, struct http_msg *trailers
     from->is_recv_done = true;
     if (s->is_grpc && from == &s->server) {
         grpc_on_answer_end(s, trailers);
+    }
+    if (s->http && from == &s->client && trailers) {
+        s->http->has_trailers = true;
     }
     to->ops->send_end(s, to, trailers);
     to->is_send_done = true;

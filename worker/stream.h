@@ -25,7 +25,7 @@
 
 #define STREAM_BYTES      4096 /* of an HTTP stream with its arena */
 #define STREAM_TCP_ARENA  64   /* names, for the log of a tunnel */
-#define STREAM_MAX_TRIES  3    /* connects that may fail before the stream does */
+#define STREAM_MAX_TRIES  11   /* attempts: the first, and retry.attempts */
 #define STREAM_MAX_RESENT 10   /* connections that may die, or refuse, under the same request */
 #define STREAM_ID_LEN     32
 
@@ -96,7 +96,10 @@ struct stream_http {
     uint64_t head_us;        /* head of the answer came */
     char *head;              /* request head bytes: in the arena, or of its own when large */
     uint32_t head_len, head_cap;
-    struct list waiting;   /* for a shared connection that is being made: http2_upstream.c */
+    struct list waiting;   /* for a shared connection that is being made, or for the next attempt */
+    uint64_t retry_at_us;  /* when that begins; 0: it does not wait for it */
+    struct buf *sent_body; /* kept for it: as many bytes as were sent, or it cannot be */
+    bool has_trailers;     /* have been sent behind the body */
     struct timer timer;    /* at the earlier of these two */
     uint64_t total_due_ms; /* end of the whole exchange; 0: none */
     uint64_t quiet_due_ms; /* end of a silence */
@@ -119,10 +122,10 @@ struct stream {
     struct backend *taken;                    /* whose active gauge we hold */
     struct end client, server;
     uint16_t status;                  /* that the client got */
-    uint16_t tries;                   /* connections tried */
-    uint16_t tried[STREAM_MAX_TRIES]; /* indexes of backends that failed */
+    uint16_t tries;                   /* attempts that failed */
+    uint16_t tried[STREAM_MAX_TRIES]; /* indexes of their backends */
+    uint32_t permit;                  /* of the backend's breaker; 0: an ordinary request */
     uint8_t resent;                   /* how often, because a connection failed it */
-    bool has_sent_body;               /* body bytes have left for a backend: cannot be sent again */
     bool has_head;                    /* an answer's head has been given to the client */
     bool is_tcp;                      /* from the first byte */
     bool is_tunnel;    /* raw bytes both ways: tcp, or an HTTP exchange after a 101 */
@@ -171,6 +174,12 @@ stream_on_connected(struct stream *s);
 /* ... or could not connect to s->backend. */
 void
 stream_on_connect_failed(struct stream *s, enum reason why);
+/* The attempt has failed before its answer was whole: another one, or the end. */
+void
+stream_on_server_failed(struct stream *s, enum reason why);
+/* The backend is out of this exchange, its end has gone; another attempt may begin. */
+void
+stream_leave_backend(struct stream *s);
 /* The backend has said that it did nothing with the request: it is sent again, whatever the method,
  * unless some of its body has gone. */
 void

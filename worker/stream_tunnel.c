@@ -100,8 +100,7 @@ void
 stream_upgrade(struct stream *s, struct http_msg *m)
 {
     if (!is_asked_for(s, m)) {
-        upstream_count_failure(s->taken);
-        stream_fail(s, REASON_bad_response);
+        stream_on_server_failed(s, REASON_bad_response);
         return;
     }
     s->is_tunnel = true;

@@ -103,7 +103,7 @@ on_end_lost(struct tcp_end *te)
     bool is_client = te->conn.side == CONN_CLIENT;
     enum reason why = REASON_client_closed;
     if (!is_client) {
-        upstream_count_failure(te->backend);
+        upstream_count_failure(te->stream);
         bool is_refused = upstream_tls_explain_loss(te->stream, &te->conn);
         why = is_refused ? REASON_backend_tls : REASON_backend_reset;
     }

@@ -26,6 +26,9 @@ upstream_usable(const struct conf_backend *b)
     if (b->state != CONF_READY || shm_health_get(worker.shm, b->slot) == SHM_HEALTH_DOWN) {
         return REASON_no_backend;
     }
+    if (!upstream_breaker_is_passable(b)) {
+        return REASON_breaker_open;
+    }
     const struct backend *view = worker.backends[b->slot];
     if (!view) {
         return REASON_internal;
@@ -47,6 +50,29 @@ is_usable_for(const struct conf_backend *b, const void *arg)
         }
     }
     return upstream_usable(b) == REASON_none;
+}
+
+/* All others have failed this request, or there are none: the same once more. */
+static bool
+is_usable_again(const struct conf_backend *b, const void *arg)
+{
+    (void)arg;
+    return upstream_usable(b) == REASON_none;
+}
+
+/* fail_open: what is known of their health may be wrong when it says that nobody is left. */
+static bool
+is_not_out_of_service(const struct conf_backend *b, const void *arg)
+{
+    const struct stream *s = arg;
+    for (unsigned i = 0; i < s->tries && i < STREAM_MAX_TRIES; i++) {
+        if (s->tried[i] == b->index) {
+            return false;
+        }
+    }
+    enum reason why = upstream_usable(b);
+    return b->state == CONF_READY &&
+           (why == REASON_none || why == REASON_no_backend || why == REASON_breaker_open);
 }
 
 static uint64_t
@@ -128,7 +154,30 @@ pick(const struct stream *s)
     if (s->upstream->algorithm == CONF_HASH) {
         view.key = hash_key_of(s->upstream, s->http ? &s->http->req : NULL, &s->client_ip);
     }
-    return balance_pick(s->pool, &view);
+    struct conf_backend *b = balance_pick(s->pool, &view);
+    if (!b && s->tries > 0 && s->reason != REASON_over_limit) {
+        view.is_usable = is_usable_again;
+        b = balance_pick(s->pool, &view);
+    }
+    if (!b && s->upstream->fail_open) {
+        view.is_usable = is_not_out_of_service;
+        b = balance_pick(s->pool, &view);
+    }
+    return b;
+}
+
+/* A breaker's last place may have gone to another worker meanwhile: then it says so, and another
+ * backend is chosen. */
+static struct conf_backend *
+pick_and_enter(struct stream *s)
+{
+    for (unsigned i = 0; i <= s->upstream->nbackends; i++) {
+        struct conf_backend *b = pick(s);
+        if (!b || upstream_breaker_enter(s, b) || s->upstream->fail_open) {
+            return b;
+        }
+    }
+    return NULL;
 }
 
 /* ---- exchanges ---- */
@@ -149,6 +198,7 @@ upstream_end_exchange(struct stream *s)
         return;
     }
     s->taken = NULL;
+    upstream_breaker_leave(s, b->slot);
     b->nstreams--;
     shm_gauge_sub(worker.row, b->active);
     upstream_drop_if_unused(b);
@@ -169,8 +219,10 @@ upstream_attach(struct stream *s, struct conn *c)
 }
 
 void
-upstream_count_failure(struct backend *b)
+upstream_count_failure(struct stream *s)
 {
+    struct backend *b = s->taken;
+    upstream_report(s, true);
     shm_backend_observe(worker.shm, b->slot, worker_now_us(), FAILED_US);
     shm_count(&b->counters->failures, 1);
     shm_backend_hurry(worker.shm, b->slot);
@@ -189,7 +241,7 @@ reason_for_none(const struct stream *s)
     }
     for (unsigned i = 0; i < s->pool->nbackends; i++) {
         enum reason why = upstream_usable(s->pool->backends[i]);
-        if (why == REASON_over_limit) {
+        if (why == REASON_over_limit || why == REASON_breaker_open) {
             return why;
         }
     }
@@ -211,7 +263,7 @@ upstream_acquire(struct stream *s, struct conf_pool *pool)
     s->pool = pool;
     s->wants_fresh = false;
     if (!wants_fresh || !worker.backends[s->backend->slot]) {
-        s->backend = pick(s); /* else the same backend again, on a fresh connection */
+        s->backend = pick_and_enter(s); /* else the same backend again, on a fresh connection */
     }
     struct backend *b = s->backend ? worker.backends[s->backend->slot] : NULL;
     s->upstream_name = slice_from_str(s->upstream->name);

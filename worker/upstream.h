@@ -79,6 +79,12 @@ upstream_conn_closed(struct backend *b, struct conn *c);
 
 /* A connect, reset, timeout or malformed answer: counted, and the monitor looks soon. */
 void
-upstream_count_failure(struct backend *b);
+upstream_count_failure(struct stream *s);
+/* What the attempt says of its backend, for the breaker: at the head of an answer, or a failure. */
+void
+upstream_report(struct stream *s, bool is_failure);
+/* Does an answer after so long count as a failure (circuit_breaker.latency_factor)? */
+bool
+upstream_is_too_slow(const struct stream *s, uint64_t us);
 
 #endif

@@ -92,8 +92,7 @@ upstream_connected(struct conn *c)
         upstream_conn_closed(s->taken, c);
         conn_close(c);
         s->server = (struct end){0};
-        upstream_count_failure(s->taken);
-        stream_fail(s, why);
+        stream_on_server_failed(s, why);
         return;
     }
     shm_observe(&s->taken->counters->connect, worker_now_us() - s->connect_us);

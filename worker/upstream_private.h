@@ -33,4 +33,15 @@ upstream_may_keep(const struct backend *b, unsigned nidle);
 void
 upstream_drop_if_unused(struct backend *b);
 
+/* ---- circuit breakers: upstream_breaker.c ---- */
+
+bool
+upstream_breaker_is_passable(const struct conf_backend *b);
+/* Let s through to b: s->permit. false: another came first. */
+bool
+upstream_breaker_enter(struct stream *s, const struct conf_backend *b);
+/* s goes without a result, if it has given none. */
+void
+upstream_breaker_leave(struct stream *s, unsigned slot);
+
 #endif

@@ -479,7 +479,7 @@ def test_more_bulk_tunnels_than_pipes_all_arrive_whole(pair):
 
 
 def test_a_black_hole_ends_by_the_connect_timeout(make_pair):
-    pair = make_pair(upstream={"timeouts": {"connect": "400ms"}})
+    pair = make_pair(upstream={"timeouts": {"connect": "400ms"}, "retry": False})
     pair.backends[0].stuff()
     began = time.monotonic()
     assert_reset(pair.port)

@@ -13,6 +13,8 @@
     X(conf) \
     X(schedule) \
     X(rate) \
+    X(breaker) \
+    X(budget) \
     X(hash) \
     X(router) \
     X(bundle) \

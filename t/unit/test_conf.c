@@ -434,7 +434,7 @@ START_TEST(rules_of_the_short_form_are_kept)
          "1:55: pid_file: the environment has no NOPE"},
         {"{\"backends\":[" BACKEND "],\"pid_file\":\"${NO PE}\"}",
          "1:55: pid_file: expected a name and '}' after \"${\"; a literal one is written \"$${\""},
-        {"{\"backends\":[" BACKEND "],\"retry\":{}}", "1:44: retry: unknown key"},
+        {"{\"backends\":[" BACKEND "],\"repeat\":{}}", "1:44: repeat: unknown key"},
         {"{\"backends\":[" BACKEND "],\"health_check\":{\"type\":\"tcp\",\"path\":\"/\"}}",
          "1:73: health_check.path: only a check of type \"http\" or \"grpc\" has this"},
         {"{\"backends\":[" BACKEND "],\"health_check\":{\"type\":\"grpc\",\"body\":\"x\"}}",

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * upstream_breaker.c - circuit breakers of backends: who is let through, what is told of it. The
+ * breaker itself is shared/breaker.c.
+ */
+#include <stdlib.h>
+
+#include "shared/log.h"
+#include "worker/stream.h"
+#include "worker/upstream_private.h"
+#include "worker/worker.h"
+
+#define MEDIAN_EVERY_MS 250
+
+static struct breaker *
+breaker_of(const struct conf_backend *b)
+{
+    return &worker.shm->s->backends[b->slot].breaker;
+}
+
+bool
+upstream_breaker_is_passable(const struct conf_backend *b)
+{
+    const struct breaker_rules *rules = b->upstream->breaker;
+    return !rules || breaker_is_passable(breaker_of(b), rules, worker_now_ms());
+}
+
+/* Said once, by whoever made the change. */
+static void
+log_change(const struct conf_backend *b, enum breaker_change change)
+{
+    const struct conf_upstream *up = b->upstream;
+    uint32_t total, failed;
+    switch (change) {
+    case BREAKER_TRIPPED:
+        breaker_count(breaker_of(b), up->breaker, worker_now_ms(), &total, &failed);
+        shm_count(&worker.backends[b->slot]->counters->trips, 1);
+        log_warn("backend %s/%s: breaker opens for %llu ms: %u of %u requests failed", up->name,
+                 b->id, (unsigned long long)breaker_open_ms(breaker_of(b), worker_now_ms()), failed,
+                 total);
+        break;
+    case BREAKER_PROBING:
+        log_info("backend %s/%s: breaker is half-open: %u requests are let through", up->name,
+                 b->id, up->breaker->half_open_requests);
+        break;
+    case BREAKER_RECOVERED:
+        log_info("backend %s/%s: breaker closes: the backend has recovered", up->name, b->id);
+        break;
+    case BREAKER_SAME: break;
+    }
+}
+
+bool
+upstream_breaker_enter(struct stream *s, const struct conf_backend *b)
+{
+    enum breaker_change change;
+    breaker_permit permit = 0;
+    if (!b->upstream->breaker) {
+        s->permit = 0;
+        return true;
+    }
+    bool is_in =
+        breaker_enter(breaker_of(b), b->upstream->breaker, worker_now_ms(), &permit, &change);
+    s->permit = permit;
+    log_change(b, change);
+    return is_in;
+}
+
+/* Would one more backend without requests be too many? One always may be. */
+static bool
+may_trip(const struct conf_upstream *up)
+{
+    unsigned out = 0;
+    for (unsigned i = 0; i < up->nbackends; i++) {
+        out += breaker_state(breaker_of(&up->backends[i]), worker_now_ms()) != BREAKER_CLOSED;
+    }
+    return out == 0 || (out + 1) * 100 <= up->nbackends * up->breaker->max_ejected_percent;
+}
+
+void
+upstream_report(struct stream *s, bool is_failure)
+{
+    const struct conf_backend *b = s->upstream ? s->backend : NULL;
+    if (!b || !b->upstream->breaker || !worker.backends[b->slot]) {
+        return;
+    }
+    breaker_permit permit = s->permit;
+    s->permit = 0; /* a probe has one result */
+    log_change(b, breaker_report(breaker_of(b), b->upstream->breaker, worker_now_ms(), permit,
+                                 is_failure, is_failure && may_trip(b->upstream)));
+}
+
+void
+upstream_breaker_leave(struct stream *s, unsigned slot)
+{
+    if (s->permit != 0) {
+        breaker_leave(&worker.shm->s->backends[slot].breaker, s->permit);
+        s->permit = 0;
+    }
+}
+
+/* ---- latency ---- */
+
+static int
+compare_latencies(const void *left, const void *right)
+{
+    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+    return a < b ? -1 : a > b;
+}
+
+/* Of the backends whose latency is known; 0: fewer than two. Looked at a few times a second. */
+static uint64_t
+median_latency(const struct conf_upstream *up)
+{
+    static struct {
+        uint64_t at_ms, median_us;
+    } last[SHM_UPSTREAMS];
+    if (worker_now_ms() - last[up->slot].at_ms < MEDIAN_EVERY_MS) {
+        return last[up->slot].median_us;
+    }
+    uint64_t *all = malloc(up->nbackends * sizeof(*all));
+    unsigned n = 0;
+    for (unsigned i = 0; all && i < up->nbackends; i++) {
+        all[n] = shm_backend_latency(worker.shm, up->backends[i].slot, worker_now_us());
+        n += all[n] != 0;
+    }
+    if (n > 1) {
+        qsort(all, n, sizeof(*all), compare_latencies);
+    }
+    last[up->slot].at_ms = worker_now_ms();
+    last[up->slot].median_us = n > 1 ? all[n / 2] : 0;
+    free(all);
+    return last[up->slot].median_us;
+}
+
+bool
+upstream_is_too_slow(const struct stream *s, uint64_t us)
+{
+    const struct breaker_rules *rules = s->upstream->breaker;
+    if (!rules || rules->latency_factor == 0) {
+        return false;
+    }
+    uint64_t median = median_latency(s->upstream);
+    return median != 0 && us > median * rules->latency_factor;
+}
