@@ -241,6 +241,12 @@ http_upgrade_protocol(struct slice value)
     return http_is_token(name) && has_version && !is_http ? value : SLICE("");
 }
 
+bool
+http_is_websocket(struct slice upgrade)
+{
+    return slice_eq_nocase(upgrade, SLICE("websocket"));
+}
+
 struct slice
 http_list_next(struct slice *list)
 {

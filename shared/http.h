@@ -67,6 +67,8 @@ enum http_method {
     X(X_FORWARDED_PROTO, "x-forwarded-proto", HTTP_F_TRAILER | HTTP_F_END) \
     X(X_FORWARDED_HOST, "x-forwarded-host", HTTP_F_TRAILER | HTTP_F_END) \
     X(X_REAL_IP, "x-real-ip", HTTP_F_TRAILER | HTTP_F_END) \
+    X(SEC_WEBSOCKET_KEY, "sec-websocket-key", HTTP_F_TRAILER | HTTP_F_END) \
+    X(SEC_WEBSOCKET_ACCEPT, "sec-websocket-accept", HTTP_F_TRAILER | HTTP_F_END) \
     X(X_REQUEST_ID, "x-request-id", HTTP_F_TRAILER | HTTP_F_END) \
     X(GRPC_STATUS, "grpc-status", 0) \
     X(GRPC_TIMEOUT, "grpc-timeout", HTTP_F_TRAILER | HTTP_F_END)
@@ -180,6 +182,10 @@ http_is_target(struct slice s);
  * (h2c, TLS), inside of which requests would pass unseen. */
 struct slice
 http_upgrade_protocol(struct slice value);
+
+/* Is that protocol the one of RFC 6455? */
+bool
+http_is_websocket(struct slice upgrade);
 
 /* The next element of a comma-separated list (RFC 9110 5.6.1) without white space around it; *list
  * is what follows. Empty elements are skipped; an empty slice is the end. Quoted strings are not

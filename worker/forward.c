@@ -7,10 +7,11 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "shared/websocket.h"
 #include "worker/worker.h"
 
 #define REQUEST_ID_MAX 128
-#define EXTRA_FIELDS   6 /* at most as many as set_forwarded() and set_host() add */
+#define EXTRA_FIELDS   7 /* at most as many as set_forwarded(), set_host() and set_key() add */
 
 /* Ids need not be secret, but must not repeat: a random start, then a counter, mixed (splitmix64).
  */
@@ -276,10 +277,38 @@ normalize_path(struct stream *s)
 static bool
 may_upgrade(const struct http_msg *m)
 {
-    if (slice_eq_nocase(m->upgrade, SLICE("websocket"))) {
+    if (http_is_websocket(m->upgrade)) {
         return m->method == HTTP_GET && m->body == HTTP_BODY_NONE;
     }
     return m->method != HTTP_HEAD;
+}
+
+/* RFC 8441 5: over HTTP/2 a WebSocket is asked for without a key. It gets one here, as HTTP/1 has
+ * it; who speaks HTTP/2 with the backend leaves it out again. */
+static enum reason
+set_key(struct stream *s)
+{
+    uint64_t random[WEBSOCKET_RANDOM_BYTES / sizeof(uint64_t)] = {forward_random(),
+                                                                  forward_random()};
+    char *key = stream_alloc(s, WEBSOCKET_KEY_LEN + 1);
+    if (!key) {
+        return REASON_internal;
+    }
+    drop_fields(&s->http->req, HTTP_FIELD_SEC_WEBSOCKET_KEY);
+    add_field(&s->http->req, HTTP_FIELD_SEC_WEBSOCKET_KEY, SLICE("Sec-WebSocket-Key"),
+              websocket_write_key(random, key));
+    return REASON_none;
+}
+
+/* What it takes to become another protocol. */
+static enum reason
+set_upgrade(struct stream *s)
+{
+    struct http_msg *m = &s->http->req;
+    if (!may_upgrade(m)) {
+        m->upgrade = SLICE("");
+    }
+    return s->is_http2 && http_is_websocket(m->upgrade) ? set_key(s) : REASON_none;
 }
 
 enum reason
@@ -297,13 +326,10 @@ forward_request(struct stream *s)
     }
     set_host(&s->http->req);
     find_client(s);
-    if (!may_upgrade(&s->http->req)) {
-        s->http->req.upgrade = SLICE("");
-    }
     if (s->conf_listener->forwarded_headers) {
         set_forwarded(s);
     }
-    return REASON_none;
+    return set_upgrade(s);
 }
 
 bool

@@ -207,7 +207,7 @@ begin_request(struct http2_client *hc, struct http2_stream *st, enum reason why)
     }
     http2_stream_set_length(st, &s->http->req);
     stream_begin(s);
-    if (st->stream && !st->is_in_done) {
+    if (st->stream && s->http->req.body != HTTP_BODY_NONE) {
         http2_stream_expect(st, s->conf_listener->timeouts.request_body, true);
     }
 }

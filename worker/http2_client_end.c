@@ -17,9 +17,21 @@ put_head(struct http2_stream *st, const struct http_msg *m)
     }
 }
 
+/* RFC 8441 5: the key and its answer are a matter of HTTP/1. */
+static void
+drop_accept(struct http_msg *m)
+{
+    for (unsigned i = 0; i < m->nfields; i++) {
+        m->fields[i].drop |= m->fields[i].id == HTTP_FIELD_SEC_WEBSOCKET_ACCEPT;
+    }
+}
+
 static void
 client_send_head(struct stream *s, struct end *e, struct http_msg *m)
 {
+    if (m->status == 101) {
+        drop_accept(m);
+    }
     put_head(e->h2, m);
 }
 
@@ -77,10 +89,13 @@ answer_failure(struct http2_stream *st, struct stream *s, enum reason why)
 
 /* What a stream that cannot be answered any more is reset with (RFC 9113 7). */
 static uint32_t
-code_for(const struct http2_stream *st, enum reason why)
+code_for(const struct http2_stream *st, const struct stream *s, enum reason why)
 {
     if (st->is_malformed) {
         return NGHTTP2_PROTOCOL_ERROR;
+    }
+    if (s->is_tunnel) {
+        return NGHTTP2_CANCEL; /* RFC 8441 5: what a reset of TCP is */
     }
     return why == REASON_send_timeout || why == REASON_client_closed ? NGHTTP2_CANCEL
                                                                      : NGHTTP2_INTERNAL_ERROR;
@@ -118,7 +133,7 @@ client_abort(struct stream *s, struct end *e, enum reason why)
     } else if (!hc->is_over && can_tell_behind(st, s, why)) {
         tell_behind(st, why);
     } else if (!hc->is_over) {
-        http2_stream_reset(st, code_for(st, why));
+        http2_stream_reset(st, code_for(st, s, why));
     }
     http2_stream_leave(st);
 }

@@ -324,9 +324,10 @@ submit_settings(struct http2_session *ses, uint32_t max_streams, uint32_t header
         {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
     };
     size_t n = sizeof(settings) / sizeof(settings[0]);
-    /* A server must not say ENABLE_PUSH 1 and need not say 0 (RFC 9113 6.5.2). */
-    size_t used = ses->side->is_server ? n - 1 : n;
-    return nghttp2_submit_settings(ses->ng, NGHTTP2_FLAG_NONE, settings, used) != 0 ||
+    if (ses->side->is_server) { /* ENABLE_PUSH is the client's to say, this one the server's */
+        settings[n - 1] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1};
+    }
+    return nghttp2_submit_settings(ses->ng, NGHTTP2_FLAG_NONE, settings, n) != 0 ||
                    nghttp2_session_set_local_window_size(ses->ng, NGHTTP2_FLAG_NONE, 0,
                                                          window < WINDOW_MAX ? (int32_t)window
                                                                              : WINDOW_MAX) != 0

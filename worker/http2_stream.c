@@ -184,12 +184,14 @@ http2_stream_reset(struct http2_stream *st, uint32_t code)
 
 /* ---- in ---- */
 
-/* Does the other end take body bytes now? */
+/* Does the other end take body bytes now? What follows a request without a body waits for the 101.
+ */
 static bool
 is_taken(const struct http2_stream *st)
 {
     struct stream *s = st->stream;
-    return s->state >= STREAM_SEND && !end_is_blocked(stream_other_end(s, http2_stream_end(st)));
+    struct end *e = http2_stream_end(st);
+    return s->state >= STREAM_SEND && !e->is_recv_done && !end_is_blocked(stream_other_end(s, e));
 }
 
 /* The deadline of a body runs while it can be passed on. */
@@ -332,13 +334,20 @@ http2_stream_recv(struct http2_stream *st)
 
 /* ---- out ---- */
 
+/* RFC 8441: a stream that asks to become a tunnel, or has become one, has no end yet. */
+static bool
+is_open_ended(const struct http_msg *m)
+{
+    return m->status == 101 || (m->status == 0 && m->upgrade.len > 0);
+}
+
 /* What m says of its body decides where the end of the stream is framed. */
 static void
 begin_body(struct http2_stream *st, const struct http_msg *m)
 {
     st->is_length = m->body == HTTP_BODY_LENGTH;
     st->out_left = m->length;
-    if (m->body == HTTP_BODY_NONE) {
+    if (m->body == HTTP_BODY_NONE && !is_open_ended(m)) {
         st->is_end_given = true;
         st->is_end_sent = true;
     }
@@ -374,7 +383,7 @@ http2_stream_send_head(struct http2_stream *st, const nghttp2_nv *head, size_t n
     if (st->is_closed) {
         return;
     }
-    if (m->status < 200) {
+    if (m->status < 200 && m->status != 101) {
         r = nghttp2_submit_headers(ses->ng, NGHTTP2_FLAG_NONE, st->id, NULL, head, n, NULL);
     } else {
         st->has_answer = true;

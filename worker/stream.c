@@ -544,7 +544,7 @@ stream_send_answer(struct stream *s, struct http_msg *m)
 void
 stream_on_response(struct stream *s, struct http_msg *m)
 {
-    if (!forward_response(m)) {
+    if (!forward_response(m) || stream_is_mistakable(s, m)) {
         stream_on_server_failed(s, REASON_bad_response);
         return;
     }

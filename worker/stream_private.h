@@ -24,5 +24,9 @@ stream_unpin_conf(struct stream *s);
  * become one on return; the server's does as soon as it sees is_tunnel. */
 void
 stream_upgrade(struct stream *s, struct http_msg *m);
+/* Would the client take m for the beginning of a tunnel that it is not? RFC 8441: to an extended
+ * CONNECT any 2xx says so. */
+bool
+stream_is_mistakable(const struct stream *s, const struct http_msg *m);
 
 #endif

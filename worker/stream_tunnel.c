@@ -6,6 +6,7 @@
  * A tunnel outlives configurations: it pins none, and when its listener or backend has left, it has
  * an end of its own (retire_timeout).
  */
+#include "shared/websocket.h"
 #include "worker/stream_private.h"
 #include "worker/upstream.h"
 #include "worker/worker.h"
@@ -88,12 +89,32 @@ stream_tunnel_ms(const struct conf_listener *l, const struct conf_upstream *up)
     return a < b ? a : b;
 }
 
+/* RFC 6455 4.1: who knows the answer to the key has understood what it was asked for. */
+static bool
+is_proven(const struct http_msg *req, const struct http_msg *m)
+{
+    const struct http_field *key = http_msg_find(req, HTTP_FIELD_SEC_WEBSOCKET_KEY);
+    const struct http_field *accept = http_msg_find(m, HTTP_FIELD_SEC_WEBSOCKET_ACCEPT);
+    if (!http_is_websocket(req->upgrade) || !key) {
+        return true;
+    }
+    return accept && websocket_is_accept(accept->value, key->value);
+}
+
 /* RFC 9110 7.8: only to what was asked for, and not before the request has come whole. */
 static bool
 is_asked_for(const struct stream *s, const struct http_msg *m)
 {
-    return s->http->req.upgrade.len > 0 && s->client.is_recv_done &&
-           slice_eq_nocase(s->http->req.upgrade, m->upgrade);
+    const struct http_msg *req = &s->http->req;
+    return req->upgrade.len > 0 && s->client.is_recv_done &&
+           slice_eq_nocase(req->upgrade, m->upgrade) && is_proven(req, m);
+}
+
+bool
+stream_is_mistakable(const struct stream *s, const struct http_msg *m)
+{
+    bool has_asked = s->is_http2 && (s->http->req.seen & HTTP_SEEN_UPGRADE);
+    return has_asked && m->status >= 200 && m->status < 300;
 }
 
 void

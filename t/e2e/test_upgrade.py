@@ -136,12 +136,13 @@ def test_connection_field_is_ours_both_ways(site):
     assert head.fields.get("Sec-WebSocket-Key") == "dGhlIHNhbXBsZSBub25jZQ=="
     assert head.fields.get("X-Forwarded-For") == "127.0.0.1"
     send(server, b"HTTP/1.1 101 Yes\r\nupgrade: websocket\r\nKeep-Alive: x\r\nX-Hop: 1\r\n"
-                 b"connection: x-hop, upgrade\r\nContent-Length: 7\r\nSec-WebSocket-Accept: abc\r\n\r\n")
+                 b"connection: x-hop, upgrade\r\nContent-Length: 7\r\n"
+                 b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
     answer = client.response_head()
     assert (answer.status, answer.reason) == (101, "Yes")
     assert (answer.fields.all("Connection"), answer.fields.all("Upgrade")) == (["upgrade"], ["websocket"])
     assert not {"keep-alive", "x-hop", "content-length"} & {name.lower() for name, _ in answer.fields}
-    assert answer.fields.get("Sec-WebSocket-Accept") == "abc"
+    assert answer.fields.get("Sec-WebSocket-Accept") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 def test_bytes_behind_the_request_wait_for_the_101(site):
@@ -261,16 +262,19 @@ def switch(*fields):
 
 
 CONNECTION, WEBSOCKET = b"Connection: upgrade", b"Upgrade: websocket"
+ACCEPT = b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 @pytest.mark.parametrize("fields, answer", [
-    ([], switch(CONNECTION, WEBSOCKET)),
-    (WANTED, switch(CONNECTION, b"Upgrade: h2c")),
-    (WANTED, switch(CONNECTION, b"Upgrade: websockets")),
-    (WANTED, switch(CONNECTION, b"Upgrade: websocket, x")),
-    (WANTED, switch(CONNECTION, WEBSOCKET, WEBSOCKET)),
-    (WANTED, switch(CONNECTION)), (WANTED, switch(WEBSOCKET)), (WANTED, switch()),
-    (WANTED, switch(CONNECTION, WEBSOCKET).replace(b"1.1", b"1.0")),
+    ([], switch(CONNECTION, WEBSOCKET, ACCEPT)),
+    (WANTED, switch(CONNECTION, b"Upgrade: h2c", ACCEPT)),
+    (WANTED, switch(CONNECTION, b"Upgrade: websockets", ACCEPT)),
+    (WANTED, switch(CONNECTION, b"Upgrade: websocket, x", ACCEPT)),
+    (WANTED, switch(CONNECTION, WEBSOCKET, WEBSOCKET, ACCEPT)),
+    (WANTED, switch(CONNECTION, ACCEPT)), (WANTED, switch(WEBSOCKET, ACCEPT)), (WANTED, switch(ACCEPT)),
+    (WANTED, switch(CONNECTION, WEBSOCKET, ACCEPT).replace(b"1.1", b"1.0")),
+    (WANTED, switch(CONNECTION, WEBSOCKET)),
+    (WANTED, switch(CONNECTION, WEBSOCKET, ACCEPT[:-2] + b"A=")),
     ([("Connection", "upgrade"), ("Upgrade", "h2c")], switch(CONNECTION, b"Upgrade: h2c")),
 ], ids=str)
 def test_101_that_was_not_asked_for_is_502(site, fields, answer):

@@ -38,6 +38,7 @@
     X(http1_chunked) \
     X(http1_parse) \
     X(http2_message) \
+    X(websocket) \
     X(buf) \
     X(timer) \
     X(balance) \
