@@ -7,7 +7,8 @@
  * the other refuses too. Out: a message becomes an array for nghttp2_submit_*.
  *
  * An extended CONNECT (RFC 8441) has the HTTP/1 form in between: GET with upgrade set, answered by
- * a 101. The fields that only one of the versions needs (Sec-WebSocket-Key) are not looked at here.
+ * a 101. A WebSocket's key and its answer, which it has not, are left out on the way out; who needs
+ * them on the way in adds them.
  */
 #ifndef SHARED_HTTP2_H
 #define SHARED_HTTP2_H

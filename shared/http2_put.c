@@ -29,13 +29,22 @@ nv_field(const struct http_field *f)
                  flags | NGHTTP2_NV_FLAG_NO_COPY_NAME);
 }
 
+/* A tunnel's key and its answer are a matter of HTTP/1 (RFC 8441 5). */
+static bool
+is_left_out(const struct http_field *f, bool is_tunnel)
+{
+    return f->drop || f->id == HTTP_FIELD_HOST || http_is_hop_by_hop(f) ||
+           (is_tunnel &&
+            (f->id == HTTP_FIELD_SEC_WEBSOCKET_KEY || f->id == HTTP_FIELD_SEC_WEBSOCKET_ACCEPT));
+}
+
 static size_t
-put_fields(const struct http_msg *m, nghttp2_nv *out)
+put_fields(const struct http_msg *m, bool is_tunnel, nghttp2_nv *out)
 {
     size_t n = 0;
     for (size_t i = 0; i < m->nfields; i++) {
         const struct http_field *f = &m->fields[i];
-        if (!f->drop && f->id != HTTP_FIELD_HOST && !http_is_hop_by_hop(f)) {
+        if (!is_left_out(f, is_tunnel)) {
             out[n++] = nv_field(f);
         }
     }
@@ -60,7 +69,7 @@ http2_put_request(const struct http_msg *m, struct slice scheme, nghttp2_nv *out
     if (!is_tunnel) {
         out[n++] = nv_static(SLICE(":path"), m->target);
     }
-    n += put_fields(m, out + n);
+    n += put_fields(m, is_upgrade, out + n);
     if (m->seen & HTTP_SEEN_TRAILERS) {
         out[n++] = nv_static(SLICE("te"), SLICE("trailers"));
     }
@@ -75,7 +84,7 @@ http2_put_response(const struct http_msg *m, char status[3], nghttp2_nv *out)
         status[i] = (char)('0' + code % 10);
     }
     out[0] = nv_static(SLICE(":status"), slice_of(status, 3));
-    return 1 + put_fields(m, out + 1);
+    return 1 + put_fields(m, m->status == 101, out + 1);
 }
 
 size_t

@@ -17,21 +17,9 @@ put_head(struct http2_stream *st, const struct http_msg *m)
     }
 }
 
-/* RFC 8441 5: the key and its answer are a matter of HTTP/1. */
-static void
-drop_accept(struct http_msg *m)
-{
-    for (unsigned i = 0; i < m->nfields; i++) {
-        m->fields[i].drop |= m->fields[i].id == HTTP_FIELD_SEC_WEBSOCKET_ACCEPT;
-    }
-}
-
 static void
 client_send_head(struct stream *s, struct end *e, struct http_msg *m)
 {
-    if (m->status == 101) {
-        drop_accept(m);
-    }
     put_head(e->h2, m);
 }
 

@@ -291,7 +291,7 @@ next_lost(const struct http2_session *ses)
 {
     list_for_each (it, &ses->streams) {
         struct http2_stream *st = container_of(it, struct http2_stream, link);
-        if (st->stream && !st->is_in_done) {
+        if (st->stream && (!st->is_in_done || st->stream->is_tunnel)) {
             return st;
         }
     }

@@ -3,6 +3,7 @@
  * http2_upstream_end.c - the server's end of an exchange over HTTP/2: request out, answer in. See
  * http2_upstream.h.
  */
+#include "shared/websocket.h"
 #include "worker/http2_upstream_private.h"
 #include "worker/worker.h"
 
@@ -105,13 +106,35 @@ on_trailers(struct http2_stream *st, bool is_last)
     http2_stream_on_end(st, trailers);
 }
 
+/* The answer to the key that the request has in HTTP/1 (RFC 8441 5). */
+static void
+add_accept(struct stream *s, struct http_msg *m)
+{
+    const struct http_msg *req = &s->http->req;
+    const struct http_field *key = http_msg_find(req, HTTP_FIELD_SEC_WEBSOCKET_KEY);
+    char *text = NULL;
+    if (http_is_websocket(req->upgrade) && key) {
+        text = stream_alloc(s, WEBSOCKET_ACCEPT_LEN + 1);
+    }
+    if (text) { /* else it is not there, which is a bad answer */
+        m->fields[m->nfields++] =
+            (struct http_field){.name = SLICE("Sec-WebSocket-Accept"),
+                                .value = websocket_write_accept(key->value, text),
+                                .id = HTTP_FIELD_SEC_WEBSOCKET_ACCEPT};
+    }
+}
+
 static void
 on_final_head(struct http2_stream *st, struct http_msg *m, bool is_last)
 {
     struct stream *s = st->stream;
     st->has_answer = true;
     http2_upstream_of(st->session)->is_proved = true;
-    st->is_in_length = m->body == HTTP_BODY_NONE; /* then only the end of the stream may come */
+    /* of a message without a body only the end of the stream may come */
+    st->is_in_length = m->body == HTTP_BODY_NONE && m->status != 101;
+    if (m->status == 101) {
+        add_accept(s, m);
+    }
     stream_on_response(s, m);
     if (is_last) {
         http2_stream_on_end(st, NULL);
@@ -173,12 +196,18 @@ note_refused(struct http2_upstream *hu)
     }
 }
 
+static enum reason
+why_cut(const struct http2_stream *st)
+{
+    return st->has_answer && !st->stream->is_tunnel ? REASON_response_cut : REASON_backend_reset;
+}
+
 /* What was refused has not been looked at: it may be sent again (RFC 9113 8.7). */
 void
 http2_upstream_on_reset(struct http2_stream *st, uint32_t code)
 {
     struct stream *s = st->stream;
-    if (st->is_in_done) {
+    if (st->is_in_done && !s->is_tunnel) {
         return; /* the answer is here whole; of the request no more is wanted */
     }
     if (code == NGHTTP2_REFUSED_STREAM && !st->has_answer) {
@@ -186,7 +215,7 @@ http2_upstream_on_reset(struct http2_stream *st, uint32_t code)
         http2_stream_leave(st);
         stream_on_unprocessed(s);
     } else {
-        on_bad_answer(st, st->has_answer ? REASON_response_cut : REASON_backend_reset);
+        on_bad_answer(st, why_cut(st));
     }
 }
 
@@ -212,7 +241,7 @@ http2_upstream_lose(struct http2_stream *st, enum reason why)
 {
     struct stream *s = st->stream;
     if (st->has_answer) {
-        on_bad_answer(st, why == REASON_backend_reset ? REASON_response_cut : why);
+        on_bad_answer(st, why == REASON_backend_reset ? why_cut(st) : why);
     } else if (why == REASON_backend_reset || why == REASON_none) {
         http2_stream_leave(st);
         stream_on_server_lost(s);
@@ -292,11 +321,11 @@ leave(struct http2_stream *st)
     http2_upstream_left(hu);
 }
 
-/* The answer is whole; if the request is not, nobody wants its rest. */
+/* The answer is whole; if the request is not, nobody wants its rest. Of a tunnel both parts are. */
 static void
 upstream_finish(struct stream *s, struct end *e)
 {
-    if (!e->h2->is_end_sent) {
+    if (!s->is_tunnel && !e->h2->is_end_sent) {
         http2_stream_reset(e->h2, NGHTTP2_CANCEL);
     }
     leave(e->h2);
