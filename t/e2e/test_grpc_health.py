@@ -4,7 +4,7 @@
 import re
 
 import pytest
-from harness import free_port, http_config, until
+from harness import Authority, free_port, http_config, until
 from harness.backend import fixed
 from harness.grpcs import NOT_SERVING, SERVICE_UNKNOWN, SERVING, GrpcServer
 
@@ -97,3 +97,27 @@ def test_slow_check_fails_by_the_timeout(launch, server):
     # The server hears the deadline too (grpc-timeout), and may be the first to say so.
     assert re.search("last: (answer timeout|grpc-status DEADLINE_EXCEEDED)", wait_state(akashd, server, "down"))
     stop.append(True)
+
+
+def test_check_goes_through_tls_where_the_upstream_does(launch):
+    authority = Authority()
+    server = GrpcServer(pair=authority.issue("127.0.0.1"))
+    try:
+        upstream = {**check(), "protocol": "h2", "tls": {"ca": str(authority.file)}}
+        akashd = launch(http_config(free_port(), [server], upstream))
+        wait_state(akashd, server, "up")
+        server.serving[""] = NOT_SERVING
+        assert "last: not serving" in wait_state(akashd, server, "down")
+    finally:
+        server.close()
+
+
+def test_check_without_trust_in_the_server_fails(launch):
+    server = GrpcServer(pair=Authority().issue("127.0.0.1"))
+    try:
+        upstream = {**check(), "protocol": "h2", "tls": {"ca": str(Authority(name="another").file)}}
+        akashd = launch(http_config(free_port(), [server], upstream))
+        assert re.search(r"1 failure, last: .*certificate", wait_state(akashd, server, "down"))
+        assert not server.checks
+    finally:
+        server.close()
