@@ -7,7 +7,9 @@ import json
 import os
 import re
 import ssl
+import struct
 import subprocess
+import tempfile
 import time
 
 from proxies import HERE, BenchError, tree
@@ -46,6 +48,24 @@ def fetch_http2(programs, port, path, secure):
     if done.stderr != b"2 200":
         raise BenchError(done.stderr.decode())
     return hashlib.sha256(done.stdout).hexdigest(), len(done.stdout), None
+
+
+def call(port, row):
+    """The message that a unary call is answered with, by a real client of gRPC."""
+    import grpc
+    with grpc.insecure_channel(f"{HOST}:{port}") as channel:
+        try:
+            return channel.unary_unary(row.path)(bytes(row.message), timeout=10)
+        except grpc.RpcError as error:
+            raise BenchError(f"call of {row.path}: {error.code()}: {error.details()}") from error
+
+
+def verify_grpc(process, row, grpc_origin_port):
+    expected = call(grpc_origin_port, row)
+    if len(expected) != row.size:
+        raise BenchError(f"the origin answers {row.path} with {len(expected)} bytes")
+    if call(process.doors[row.door], row) != expected:
+        raise BenchError(f"call of {row.path}: not the origin's message")
 
 
 def verify(programs, process, row, origin_port):
@@ -120,15 +140,17 @@ def pss_when_quiet(pids, seconds=5.0):
         before = after
 
 
-def load_command(programs, port, row, seconds):
+def load_command(programs, port, row, seconds, body):
+    """body: a file that holds what a request of the row carries."""
     if row.kind == "handshake":
         return [programs["handshake"], str(port), row.path, str(row.size), str(row.clients),
                 str(seconds)]
     scheme = "https" if row.door == "https" else "http"
     url = f"{scheme}://{HOST}:{port}{row.path}"
     if row.kind == "h2load":
+        grpc = ["-d", body, "-H", "content-type: application/grpc", "-H", "te: trailers"]
         return [programs["h2load"], "-c", str(row.clients), "-m", str(row.streams), "-w", "24",
-                "-W", "28", "-D", str(seconds), url]
+                "-W", "28", "-D", str(seconds), *(grpc if row.door == "grpc" else []), url]
     command = [programs["wrk"], "--threads", "1", "--connections", str(row.clients), "--duration",
                f"{seconds}s", "--latency", "--script", os.path.join(HERE, "report.lua")]
     if row.close:
@@ -167,7 +189,11 @@ def measure_load(programs, process, row, seconds):
     """Returns one sample: requests/s, CPU microseconds per request, p50 and p99 in ms, errors."""
     pids = tree(process.pid)
     before = cpu_when_quiet(pids)
-    figures = run_load(load_command(programs, process.doors[row.door], row, seconds), row)
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(struct.pack(">BI", 0, row.message) + bytes(row.message))
+        body.flush()
+        port = process.doors[row.door]
+        figures = run_load(load_command(programs, port, row, seconds, body.name), row)
     used = cpu_when_quiet(pids) - before
     if process.popen.poll() is not None or tree(process.pid) != pids:
         raise BenchError(f"{process.name}: its processes changed under load:\n" + process.tail())

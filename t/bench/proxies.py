@@ -194,7 +194,10 @@ def new_doors(stage):
 
 
 def start_origin(stage, cores):
-    port = stage.free_port()
+    """Both of them: the stage knows where the one of gRPC is."""
+    grpc, port = stage.free_port(), stage.free_port()
+    stage.grpc_origin = grpc
+    stage.start("grpc_origin", [stage.programs["grpc_origin"], str(grpc)], {"grpc": grpc}, cores)
     return stage.start("origin", [stage.programs["origin"], str(port)], {"http": port}, cores)
 
 
@@ -205,8 +208,9 @@ def start_relay(stage, origin, name, options):
 
 
 def start_haproxy(stage, origin):
-    doors = new_doors(stage)
-    config = template("haproxy.cfg.in", folder=stage.folder, origin=origin, **doors)
+    doors = {**new_doors(stage), "grpc": stage.free_port()}
+    config = template("haproxy.cfg.in", folder=stage.folder, origin=origin,
+                      grpc_origin=stage.grpc_origin, **doors)
     path = stage.write(f"haproxy-{doors['http']}.cfg", config)
     return stage.start("haproxy", [stage.programs["haproxy"], "-db", "-f", path], doors,
                        stage.proxy_cores)
@@ -234,7 +238,7 @@ def start_nginx(stage, origin):
 
 
 def akashd_config(stage, origin, doors, workers):
-    """Three listeners and one backend; every other key has its default."""
+    """A listener for each door and a backend for each origin; every other key has its default."""
     def address(port):
         return f"127.0.0.1:{port}"
 
@@ -249,14 +253,18 @@ def akashd_config(stage, origin, doors, workers):
              "tls": {"certificates": [certificate], "min_version": "1.3"}},
             {"name": "tcp", "address": address(doors["tcp"]), "mode": "tcp",
              "upstream": "origin"},
+            {"name": "grpc", "address": address(doors["grpc"]), "mode": "http"},
         ],
-        "routes": [{"upstream": "origin"}],
-        "upstreams": {"origin": {"backends": [{"address": address(origin)}]}},
+        "routes": [{"listeners": ["grpc"], "upstream": "grpc"}, {"upstream": "origin"}],
+        "upstreams": {
+            "origin": {"backends": [{"address": address(origin)}]},
+            "grpc": {"protocol": "h2", "backends": [{"address": address(stage.grpc_origin)}]},
+        },
     }
 
 
 def start_akashd(stage, origin, workers=1, cores=None):
-    doors = new_doors(stage)
+    doors = {**new_doors(stage), "grpc": stage.free_port()}
     doors["h2c"] = doors["http"]  # told apart by the preface
     config = json.dumps(akashd_config(stage, origin, doors, workers), indent=2)
     path = stage.write(f"akashd-{doors['http']}.json", config)

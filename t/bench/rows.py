@@ -10,20 +10,21 @@ KIB, MIB = 1 << 10, 1 << 20
 class Row:
     """One workload.
 
-    door is the listener that is used: http, h2c, https or tcp. Limits are the largest ratio of CPU per
-    request to the floor and to the best peer; for idle clients a number of bytes, and whether the
+    door is the listener that is used: http, h2c, https, tcp or grpc (h2c on both sides, which nginx
+    has not). Limits are the largest ratio of CPU per request to the floor and to the best peer; for idle clients a number of bytes, and whether the
     figure must also be below both peers.
     """
 
     name: str
     title: str
     kind: str = "wrk"  # wrk, h2load, handshake, idle or workers
-    door: str = "http"  # or h2c, https, tcp
+    door: str = "http"  # or h2c, https, tcp, grpc
     http2: bool = False
     streams: int = 1  # h2load: at one time on a connection
     path: str = "/1k"
     size: int = KIB  # bytes of the body of the answer
     clients: int = 64
+    message: int = 0  # grpc: bytes of the request's message
     close: bool = False  # a connection per request
     bulk: bool = False  # requests are counted by bytes: few are large
     floor: str = ""  # the relay it is held against; none for TLS
@@ -72,6 +73,12 @@ HTTP2 = [
         max_best=1.00),
 ]
 
+GRPC = [
+    Row("grpc-unary", "gRPC unary, h2c both ways, 16 clients of 16 streams, 1 KB answers",
+        kind="h2load", door="grpc", http2=True, path="/bench.Test/Unary", clients=16, streams=16,
+        message=100, max_best=0.70),
+]
+
 MEMORY = [
     Row("idle-http", "memory of an idle keep-alive HTTP client, of 4,000",
         kind="idle", clients=4000, max_bytes=600),
@@ -90,5 +97,5 @@ WORKERS = [
         kind="workers", max_best=1.10),
 ]
 
-ROWS = HTTP_AND_TCP + HTTPS + HTTP2 + MEMORY + WORKERS
+ROWS = HTTP_AND_TCP + HTTPS + HTTP2 + GRPC + MEMORY + WORKERS
 QUICK = ["http-1k", "http-40"]
