@@ -6,16 +6,18 @@
  * waiting; those that have a place are told of its end one by one, and what has come in whole by
  * then is still delivered: a dead connection is closed when the last of these has gone.
  */
+#include "shared/log.h"
 #include "worker/http2_private.h"
 #include "worker/http2_upstream_private.h"
 #include "worker/upstream_private.h"
 #include "worker/upstream_tls.h"
 #include "worker/worker.h"
 
-#define STREAMS_MAX   100 /* on a connection, whatever the backend allows */
-#define LAST_ID       0x7ffffffd
-#define PING_AFTER_MS 15000 /* of silence, while streams are open */
-#define PONG_MS       15000 /* where timeouts.connect is none */
+#define STREAMS_MAX     100 /* on a connection, whatever the backend allows */
+#define LAST_ID         0x7ffffffd
+#define PING_AFTER_MS   15000 /* of silence, while streams are open */
+#define PONG_MS         15000 /* where timeouts.connect is none */
+#define LOG_INTERVAL_MS 60000
 
 static const struct http2_side upstream_side;
 
@@ -199,7 +201,7 @@ serve_waiting(struct http2_upstream *hu)
     hu->stream = NULL;
     while ((s = next_waiting(hu)) != NULL) {
         if (hu->limit == 0) {
-            stream_on_connect_failed(s, REASON_bad_response);
+            stream_on_connect_failed(s, REASON_connect_failed);
         } else if (has_room(hu)) {
             http2_upstream_attach(hu, s);
         } else if (!http2_upstream_acquire(s)) {
@@ -319,15 +321,31 @@ deliver_whole(struct http2_session *ses)
     return is_any;
 }
 
+/* Nothing has been sent to it yet, so the next backend may be asked, whatever the method. */
+static enum reason
+why_not_open(struct http2_upstream *hu, enum reason why)
+{
+    static struct log_limit limit;
+    const struct stream *s = hu->stream;
+    uint64_t suppressed;
+    if (upstream_tls_explain_loss(s, &hu->conn)) {
+        return REASON_backend_tls;
+    }
+    if (why == REASON_bad_response &&
+        log_limit_pass(&limit, worker_now_ms(), LOG_INTERVAL_MS, &suppressed)) {
+        log_warn("backend %s/%s: it does not speak HTTP/2 (%llu more times before)",
+                 s->upstream->name, s->backend->id, (unsigned long long)suppressed);
+    }
+    return REASON_connect_failed;
+}
+
 static void
 on_over(struct http2_session *ses, enum reason why)
 {
     struct http2_upstream *hu = http2_upstream_of(ses);
     struct http2_stream *st;
     if (hu->state < HTTP2_UPSTREAM_OPEN) {
-        bool is_tls = upstream_tls_explain_loss(hu->stream, &hu->conn);
-        why = why != REASON_none ? why : REASON_backend_reset;
-        http2_upstream_fail(&hu->conn, is_tls ? REASON_backend_tls : why);
+        http2_upstream_fail(&hu->conn, why_not_open(hu, why));
         return;
     }
     hu->state = HTTP2_UPSTREAM_LEAVING;
