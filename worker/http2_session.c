@@ -248,6 +248,16 @@ on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int error, voi
         ses); /* a reset that the peer made us send costs as much as its own */
 }
 
+/* A reset that the peer has made us send (CVE-2025-8671) costs as much as its own; those of refused
+ * frames have been charged for. */
+static bool
+was_provoked(const struct http2_stream *st, uint32_t code)
+{
+    bool is_blame = code == NGHTTP2_PROTOCOL_ERROR || code == NGHTTP2_FLOW_CONTROL_ERROR ||
+                    code == NGHTTP2_STREAM_CLOSED || code == NGHTTP2_FRAME_SIZE_ERROR;
+    return is_blame && !st->is_peer_reset && !st->is_invalid;
+}
+
 static int
 on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *arg)
 {
@@ -263,6 +273,9 @@ on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *arg)
     }
     if (is_whole || st->is_peer_reset) {
         http2_strict_on_ended(ses, id);
+    }
+    if (was_provoked(st, code)) {
+        http2_session_charge(ses);
     }
     http2_stream_closed(st);
     if (is_whole && code == NGHTTP2_NO_ERROR) {
