@@ -286,7 +286,7 @@ def test_answer_that_is_cut_is_reset_not_ended(shared_site):
 def test_failure_is_answered_with_its_reason_on_its_own_stream(shared_site):
     shared_site.backend.answer(answers.close())
     client = shared_site.client()
-    answer = client.ask()
+    answer = client.ask("POST", body=b"order")  # is not sent again
     assert answer.status == 502 and b"reason: backend_reset" in answer.body
     assert client.ask().body == b"ok"
 

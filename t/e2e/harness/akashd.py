@@ -51,13 +51,14 @@ def environment():
     return env
 
 
-def http_config(port, backends, upstream=None, listener=None, **top):
-    """A long-form configuration: one HTTP listener named web, one upstream named site, no health check."""
+def http_config(port, backends, upstream=None, listener=None, upstreams=None, **top):
+    """A long-form configuration: one HTTP listener named web, one upstream named site, no health check; and
+    what other upstreams there are."""
     return {
         "listeners": [{"name": "web", "address": f"127.0.0.1:{port}", "mode": "http",
                        "upstream": "site", **(listener or {})}],
         "upstreams": {"site": {"backends": [as_backend(b) for b in backends],
-                               "health_check": False, **(upstream or {})}},
+                               "health_check": False, **(upstream or {})}, **(upstreams or {})},
         **top,
     }
 
