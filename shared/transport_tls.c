@@ -122,7 +122,9 @@ judge_failure(struct tls_io *io)
 static void
 judge(struct tls_io *io, int error)
 {
-    if (error == SSL_ERROR_ZERO_RETURN) {
+    if (error == SSL_ERROR_ZERO_RETURN && !io->is_done) {
+        tls_io_fail(io, FAIL_CLOSED, 0); /* close_notify in place of a handshake */
+    } else if (error == SSL_ERROR_ZERO_RETURN) {
         io->has_ended = true;
     } else if (error == SSL_ERROR_WANT_READ && wire.is_finished) {
         tls_io_fail(io, io->is_done ? FAIL_TRUNCATED : FAIL_CLOSED, 0);

@@ -453,6 +453,20 @@ START_TEST(peer_that_leaves_in_the_handshake)
 }
 END_TEST
 
+START_TEST(close_notify_in_the_handshake_ends_it)
+{
+    static const char alert[] = {21, 3, 3, 0, 2, 1, 0};
+    struct tls_client_input in = plain_input();
+    struct link l;
+    link_open(&l, remote_of(&in, "a.test"), backend_of(site), NULL);
+    ck_assert_int_eq(l.t.ops->handshake(&l.t), IO_AGAIN);
+    ck_assert_int_eq(write(l.fd, alert, sizeof(alert)), sizeof(alert));
+    ck_assert_int_eq(l.t.ops->handshake(&l.t), IO_ERROR);
+    ck_assert_str_eq(transport_tls_error(&l.t), "the peer closed the connection");
+    link_close(&l);
+}
+END_TEST
+
 /* ---- input ---- */
 
 START_TEST(same_inputs_are_one_client)
@@ -518,6 +532,7 @@ tls_client_suite(void)
     tcase_add_test(tc, end_with_and_without_close_notify);
     tcase_add_test(tc, peer_without_tls_is_told_apart);
     tcase_add_test(tc, peer_that_leaves_in_the_handshake);
+    tcase_add_test(tc, close_notify_in_the_handshake_ends_it);
     tcase_add_test(tc, same_inputs_are_one_client);
     tcase_add_test(tc, wrong_inputs_are_named);
     suite_add_tcase(suite, tc);
