@@ -4,6 +4,7 @@
 import asyncio
 import http
 import os
+import resource
 import socket
 import ssl
 import threading
@@ -12,8 +13,9 @@ import pytest
 import websockets
 
 from harness import FRONTS, PATIENCE, Echo, Farm, Streams, free_port, http_config, until
-from harness.fronts import Authority
+from harness.fronts import FRONTS_OF_2, TlsFront
 from harness.traffic import wait_serving
+from harness.tunnels import ask, echo_frame
 
 HTTP1 = [front for front in FRONTS if front.name in ("http", "https")]
 RELOADS = int(os.environ.get("AKASHD_TUNNEL_RELOADS", "150"))
@@ -108,11 +110,6 @@ def farm():
     made.close()
 
 
-@pytest.fixture(scope="module")
-def authority():
-    return Authority()
-
-
 @pytest.fixture(params=HTTP1, ids=lambda f: f.name)
 def front(request):
     return request.param
@@ -178,10 +175,11 @@ def test_plain_requests_pass_beside_it(launch, sockets, front):
 class Plan:
     """Configurations that differ in backends, weights, routes and certificates, and keep the tunnels' own."""
 
-    def __init__(self, sockets, echo, farm, authority):
+    def __init__(self, sockets, echo, farm):
         self.sockets, self.echo, self.farm = sockets, echo, farm
         self.web, self.webs, self.tcp = free_port(), free_port(), free_port()
-        self.pairs = [authority.issue("localhost", stem=f"tunnel-{i}") for i in range(2)]
+        TlsFront().listener()
+        self.pairs = [TlsFront.authority.issue("localhost", stem=f"tunnel-{i}") for i in range(2)]
 
     def at(self, step):
         cert, key = self.pairs[step % 2]
@@ -207,68 +205,80 @@ class Plan:
 
 
 @pytest.fixture
-def plan(sockets, farm, authority):
+def plan(sockets, farm):
     echo = Echo()
-    yield Plan(sockets, echo, farm, authority)
+    yield Plan(sockets, echo, farm)
     echo.close()
 
 
-def raw_tunnel(port):
-    """A WebSocket without a library: it costs little, and its echo of frames is the server's."""
-    sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
-    sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += sock.recv(1)
-    assert head.startswith(b"HTTP/1.1 101 "), head
-    return sock
+def tunnels(front, port, count, clients):
+    """So many WebSockets, a connection each or, over HTTP/2, fifty on one."""
+    made = []
+    for n in range(count):
+        if front.version == 1 or n % 50 == 0:
+            clients.append(front.connect(port, record=False))
+        status, end = ask(clients[-1], front, "/")
+        assert status == (200 if front.version == 2 else 101)
+        made.append(end)
+    return made
 
 
-def raw_echo(sock, word):
-    """One masked text frame (its mask is zero) there and back."""
-    sock.sendall(bytes([0x81, 0x80 | len(word)]) + bytes(4) + word)
-    got = b""
-    while len(got) < 2 + len(word):
-        piece = sock.recv(2 + len(word) - len(got))
-        assert piece, "a tunnel has ended"
-        got += piece
-    assert got == bytes([0x81, len(word)]) + word
+@pytest.fixture
+def many_files():
+    """Room for a few thousand sockets in the test itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def clients():
+    made = []
+    yield made
+    for client in made:
+        client.close()
 
 
 @pytest.mark.timeout(900)
-def test_tunnels_keep_no_configuration_alive(launch, plan, sockets):
+def test_tunnels_keep_no_configuration_alive(launch, plan, clients, many_files):
     """A tunnel of each kind is opened under every configuration. AKASHD_TUNNEL_RELOADS=1000 runs it whole."""
     akashd = launch(plan.at(0))
     wait_serving(akashd, 2)
     upgraded, streams = [], Streams(plan.tcp, 1)
     for step in range(1, RELOADS + 1):
-        upgraded.append(raw_tunnel(plan.web))
+        upgraded += tunnels(HTTP1[0], plan.web, 1, clients)
         streams.socks.append(socket.create_connection(("127.0.0.1", plan.tcp), PATIENCE))
         akashd.reload(plan.at(step))
     akashd.wait_metric("akash_confs", lambda v: v <= 3)
     streams.check()
-    for n, sock in enumerate(upgraded):
-        raw_echo(sock, b"%d" % n)
+    for n, end in enumerate(upgraded):
+        echo_frame(end, b"%d" % n)
     akashd.wait_metric("akash_backend_active_connections", lambda v: v == RELOADS, upstream="site")
     akashd.wait_metric("akash_backend_active_connections", lambda v: v == RELOADS + 1, upstream="echo")
     assert akashd.metrics().value("akash_worker_restarts_total") == 0
-    for sock in upgraded:
-        sock.close()
+    for client in clients:
+        client.close()
     streams.close()
     akashd.wait_metric("akash_backend_active_connections", lambda v: v == 0, upstream="site")
 
 
 @pytest.mark.timeout(240)
-def test_websockets_live_through_a_hundred_reloads(launch, plan, sockets):
+def test_a_thousand_websockets_live_through_a_hundred_reloads(launch, plan, sockets, clients, many_files):
+    """500 over HTTP/1 and 500 over HTTP/2, half of each through TLS."""
     akashd = launch(plan.at(0))
     pids = wait_serving(akashd, 2)
-    sockets.connect_many(plan.web, 100)
-    sockets.connect_many(plan.webs, 25, "https")
+    ends = []
+    for front in (*HTTP1, *FRONTS_OF_2):
+        front.listener()
+        ends += tunnels(front, plan.webs if "tls" in front.listener() else plan.web, 250, clients)
     for step in range(1, 101):
         akashd.reload(plan.at(step))
-        if step % 10 == 0:
-            sockets.check(f"step {step}")
-    sockets.check("the end")
-    assert sockets.opened == 125 and wait_serving(akashd, 2) == pids
+        for end in ends[step % 50::50]:
+            echo_frame(end, b"step %d" % step)
+    for n, end in enumerate(ends):
+        echo_frame(end, b"the end of %d" % n)
+    assert sockets.opened == 1000 and wait_serving(akashd, 2) == pids
+    akashd.wait_metric("akash_backend_active_connections", lambda v: v == 1000, upstream="site")
     akashd.wait_metric("akash_confs", lambda v: v <= 3)
+    assert not [line for line in akashd.log if " died" in line]

@@ -107,13 +107,15 @@ class Side:
     def _turn(self):
         """Wait for the socket, read it, write it. Whether there will be another turn."""
         with self.changed:
-            wants = [self.sock] if self.out else []
+            wants = bool(self.out)
             if self.has_closed and not (self.out and self.has_closed == "drain"):
                 return self._finish()
             pending = isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()
         if not pending:
-            readable, _, _ = select.select([self.sock, self.wake_in], wants, [], 5)
-            if self.wake_in in readable:
+            poll = select.poll()  # select() knows no descriptor above 1023
+            poll.register(self.sock, select.POLLIN | (select.POLLOUT if wants else 0))
+            poll.register(self.wake_in, select.POLLIN)
+            if self.wake_in in [fd for fd, _ in poll.poll(5000)]:
                 os.read(self.wake_in, 4096)
         with self.changed:
             goes_on = self._read() and self._write()
