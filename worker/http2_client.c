@@ -53,7 +53,8 @@ become_idle(struct http2_client *hc)
     hc->is_idle = true;
     hc->idle_due_ms = due_in(hc->listener->conf->timeouts.idle);
     update_deadline(hc);
-    if (list_is_empty(&c->link)) {
+    if (!c->is_runnable) {
+        conn_unlink(c);
         list_add_tail(&worker.idle_clients, &c->link);
     }
 }
@@ -386,6 +387,8 @@ client_on_event(struct conn *c, unsigned what)
     settle_block(hc);
     if (hc->is_idle && list_is_empty(&c->link)) {
         list_add_tail(&worker.idle_clients, &c->link);
+    } else if (hc->session.has_read && !hc->is_idle) {
+        conn_verify_later(c); /* a reset may have come with what was read */
     }
 }
 

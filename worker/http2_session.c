@@ -550,6 +550,7 @@ read_frames(struct http2_session *ses)
         }
         ssize_t n = conn_read_scratch(c, WORKER_SCRATCH_BYTES, &bytes);
         if (n > 0) {
+            ses->has_read = true;
             http2_session_feed(ses, slice_of(bytes, (size_t)n));
         } else if (n != IO_AGAIN) {
             ses->side->on_over(ses, why_lost(ses));
@@ -569,6 +570,7 @@ http2_session_on_event(struct http2_session *ses, unsigned what)
     if (what & CONN_WRITABLE) {
         http2_session_mark(ses);
     }
+    ses->has_read = false;
     deliver_ready(ses);
     read_frames(ses);
 }
