@@ -21,7 +21,9 @@ nv_static(struct slice name, struct slice value)
 static nghttp2_nv
 nv_field(const struct http_field *f)
 {
-    uint8_t flags = f->is_secret ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE;
+    /* A value that never comes again would only push others out of the peer's table. */
+    bool is_indexed = !f->is_secret && f->id != HTTP_FIELD_X_REQUEST_ID;
+    uint8_t flags = is_indexed ? NGHTTP2_NV_FLAG_NONE : NGHTTP2_NV_FLAG_NO_INDEX;
     if (f->id == HTTP_FIELD_OTHER) {
         return nv_of(f->name, f->value, flags);
     }

@@ -323,7 +323,7 @@ deliver_whole(struct http2_session *ses)
 
 /* Nothing has been sent to it yet, so the next backend may be asked, whatever the method. */
 static enum reason
-why_not_open(struct http2_upstream *hu, enum reason why)
+why_not_open(struct http2_upstream *hu)
 {
     static struct log_limit limit;
     const struct stream *s = hu->stream;
@@ -331,10 +331,10 @@ why_not_open(struct http2_upstream *hu, enum reason why)
     if (upstream_tls_explain_loss(s, &hu->conn)) {
         return REASON_backend_tls;
     }
-    if (why == REASON_bad_response &&
-        log_limit_pass(&limit, worker_now_ms(), LOG_INTERVAL_MS, &suppressed)) {
-        log_warn("backend %s/%s: it does not speak HTTP/2 (%llu more times before)",
-                 s->upstream->name, s->backend->id, (unsigned long long)suppressed);
+    if (log_limit_pass(&limit, worker_now_ms(), LOG_INTERVAL_MS, &suppressed)) {
+        log_warn(
+            "backend %s/%s: it does not speak HTTP/2, or closes at once (%llu more times before)",
+            s->upstream->name, s->backend->id, (unsigned long long)suppressed);
     }
     return REASON_connect_failed;
 }
@@ -345,7 +345,7 @@ on_over(struct http2_session *ses, enum reason why)
     struct http2_upstream *hu = http2_upstream_of(ses);
     struct http2_stream *st;
     if (hu->state < HTTP2_UPSTREAM_OPEN) {
-        http2_upstream_fail(&hu->conn, why_not_open(hu, why));
+        http2_upstream_fail(&hu->conn, why_not_open(hu));
         return;
     }
     hu->state = HTTP2_UPSTREAM_LEAVING;
