@@ -383,8 +383,10 @@ case "$*" in
 usage: akashctl [-s SOCKET] COMMAND
   drain|ready UPSTREAM/BACKEND  take no new requests
   weight UPSTREAM/BACKEND N     its share
-  diff FILE                     what a reload would change
-  log debug|info|warn           what is told
+  diff [FILE]                   what a reload would change, and whom it
+                                touches
+  log level LEVEL               what is told
+  breaker open|close|auto UPSTREAM/BACKEND
   -s SOCKET                     the control socket
 E
 ;;
@@ -400,9 +402,11 @@ def test_completion_of_akashctl_reads_help_and_status(launch, backend, tmp_path)
     (tmp_path / "akashctl").write_text(fake)
     (tmp_path / "akashctl").chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    assert complete("akashctl", "", env=env) == ["drain", "ready", "weight", "diff", "log"]
-    for command in ("drain", "ready", "weight"):
-        assert complete("akashctl", "-s", "/sock", command, "si", env=env) == ["site/one", "site/127.0.0.1:1"]
+    assert complete("akashctl", "", env=env) == ["drain", "ready", "weight", "diff", "log", "breaker"]
+    for command in (["drain"], ["ready"], ["weight"], ["breaker", "open"]):
+        assert complete("akashctl", "-s", "/sock", *command, "si", env=env) == ["site/one", "site/127.0.0.1:1"]
     assert complete("akashctl", "-s", "/sock", "weight", "site/one", "", env=env) == []
-    assert complete("akashctl", "log", "", env=env) == ["debug", "info", "warn"]
+    assert complete("akashctl", "log", "", env=env) == ["level"]
+    assert complete("akashctl", "log", "level", "de", env=env) == ["debug"]
+    assert complete("akashctl", "breaker", "", env=env) == ["open", "close", "auto"]
     assert complete("akashctl", "diff", f"{SERVICE}/akashd.j", env=env) == [f"{SERVICE}/akashd.json"]
