@@ -99,6 +99,20 @@ recorder_env(struct conf_source *src, const char *name)
     return value;
 }
 
+static unsigned
+recorder_weight(struct conf_source *src, const char *upstream, const char *backend)
+{
+    struct bundle_recorder *rec = (struct bundle_recorder *)src;
+    unsigned weight = rec->from->weight ? rec->from->weight(rec->from, upstream, backend) : 0;
+    if (weight != 0) {
+        const char *question = conf_arena_format(rec->arena, "%s/%s", upstream, backend);
+        struct answer *answer = record(rec, ANSWER_WEIGHT, question, 0);
+        answer->is_there = true;
+        answer->bytes = slice_from_str(conf_arena_format(rec->arena, "%u", weight));
+    }
+    return weight;
+}
+
 static void
 recorder_machine(struct conf_source *src, struct conf_machine *out)
 {
@@ -134,6 +148,7 @@ bundle_recorder_new(struct conf_source *from)
         .resolve = recorder_resolve,
         .machine = recorder_machine,
         .env = recorder_env,
+        .weight = recorder_weight,
         .has_account = recorder_has_account,
         .without_keys = from->without_keys,
     };

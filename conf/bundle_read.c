@@ -139,6 +139,16 @@ bundle_env(struct conf_source *src, const char *name)
     return answer && answer->is_there ? answer->bytes.ptr : NULL;
 }
 
+static unsigned
+bundle_weight(struct conf_source *src, const char *upstream, const char *backend)
+{
+    char question[SHM_ID_MAX * 2];
+    snprintf(question, sizeof(question), "%s/%s", upstream, backend);
+    const struct answer *answer = find_answer((struct bundle *)src, ANSWER_WEIGHT, question, 0);
+    unsigned long weight = answer ? strtoul(answer->bytes.ptr, NULL, 10) : 0;
+    return weight <= CONF_WEIGHT_MAX ? (unsigned)weight : 0;
+}
+
 static void
 bundle_machine(struct conf_source *src, struct conf_machine *out)
 {
@@ -179,7 +189,7 @@ take_answers(struct bundle *bundle, struct cursor *in)
         answer->number = (uint32_t)take_number(in);
         answer->is_there = take_number(in) != 0;
         answer->bytes = take_bytes(in);
-        if (kind > ANSWER_PUBLIC || (kind == ANSWER_NAME && !is_address_list(answer->bytes))) {
+        if (kind > ANSWER_WEIGHT || (kind == ANSWER_NAME && !is_address_list(answer->bytes))) {
             in->is_broken = true;
             return;
         }
@@ -230,6 +240,7 @@ bundle_open(int fd)
         .resolve = bundle_resolve,
         .machine = bundle_machine,
         .env = bundle_env,
+        .weight = bundle_weight,
     };
     if (!take_bundle(bundle)) {
         bundle_close(bundle);

@@ -47,6 +47,8 @@ enum conf_key_kind {
     CONF_KEY_COOKIE,
     CONF_KEY_QUERY
 };
+#define CONF_WEIGHT_MAX 256
+
 enum conf_state { CONF_READY, CONF_DRAIN, CONF_MAINT };
 enum conf_access_format { CONF_ACCESS_COMBINED, CONF_ACCESS_JSON, CONF_ACCESS_TCP };
 
@@ -136,7 +138,8 @@ struct conf_backend {
     const char *address; /* as in the file */
     struct addr addr;
     unsigned slot;
-    unsigned weight; /* 1..256 */
+    unsigned weight;      /* 1..256; in force: the operator's, else that of the file */
+    unsigned file_weight; /* as in the file */
     uint32_t max_connections;
     enum conf_state state;
     bool backup;  /* only when no other is usable */
@@ -303,6 +306,8 @@ struct conf_source {
     /* A variable of the environment; NULL: not set. */
     const char *(*env)(struct conf_source *src, const char *name);
     bool (*has_account)(struct conf_source *src, const char *name, bool is_group);
+    /* The weight that an operator has given a backend, in place of the file's; 0: none. */
+    unsigned (*weight)(struct conf_source *src, const char *upstream, const char *backend);
     bool without_keys; /* no secret file can be read: conf_tls.server stays NULL (the monitor), and
                           without read_public conf_upstream_tls.client as well */
 };

@@ -14,6 +14,16 @@
 
 /* ---- backends ---- */
 
+/* The operator's goes before the file's. */
+static void
+set_weight(struct conf_build *build, struct conf_backend *b)
+{
+    struct conf_source *src = build->src;
+    unsigned given = src->weight ? src->weight(src, b->upstream->name, b->id) : 0;
+    b->file_weight = b->weight;
+    b->weight = given ? given : b->weight;
+}
+
 /* The backends of an upstream while their number is not known. */
 struct collection {
     struct conf_backend *backends;
@@ -185,6 +195,7 @@ check_backends(struct conf_build *build, struct conf_upstream *up, struct node *
         backend->upstream = up;
         backend->index = i;
         backend->check_addr = backend->addr;
+        set_weight(build, backend);
         if (up->health.port) {
             set_port(&backend->check_addr, up->health.port);
         }

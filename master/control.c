@@ -19,10 +19,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "master/command.h"
 #include "master/control_request.h"
 #include "master/master.h"
+#include "master/operator.h"
 #include "master/reload.h"
-#include "master/status_json.h"
 #include "master/stop.h"
 #include "master/takeover.h"
 #include "master/upgrade.h"
@@ -37,7 +38,8 @@ struct control_client {
     struct bufferevent *bev;
     struct event *deadline; /* for its line, then for taking the answer */
     struct verdict_waiter waiter;
-    bool is_waiting; /* for a verdict */
+    bool is_waiting;   /* for a verdict */
+    struct load *load; /* for a configuration */
     bool is_answered;
 };
 
@@ -59,6 +61,9 @@ client_close(struct control_client *client)
 {
     if (client->is_waiting) {
         list_del(&client->waiter.link);
+    }
+    if (client->load) {
+        load_cancel(client->load);
     }
     list_del(&client->link);
     event_free(client->deadline);
@@ -86,50 +91,13 @@ client_answer(struct control_client *client, struct json_object *reply)
     set_deadline(client);
 }
 
-static struct json_object *
-verdict(bool is_ok, const char *why)
-{
-    struct json_object *reply = json_object_new_object();
-    json_object_object_add(reply, "ok", json_object_new_boolean(is_ok));
-    if (!is_ok) {
-        json_object_object_add(reply, "error", json_object_new_string(why));
-    }
-    return reply;
-}
-
-/* The text is not NUL-terminated. */
-static struct json_object *
-read_json(const char *text, size_t len)
-{
-    struct json_tokener *tokener = json_tokener_new();
-    if (!tokener) {
-        return NULL;
-    }
-    struct json_object *object = json_tokener_parse_ex(tokener, text, (int)len);
-    json_tokener_free(tokener);
-    return object;
-}
-
-static struct json_object *
-status_reply(void)
-{
-    size_t len = 0;
-    char *text = status_json_render(&master.shm, master.current.conf, &len);
-    struct json_object *status = text ? read_json(text, len) : NULL;
-    struct json_object *reply = verdict(status != NULL, "out of memory");
-    if (status) {
-        json_object_object_add(reply, "status", status);
-    }
-    free(text);
-    return reply;
-}
-
 static void
 on_verdict(struct verdict_waiter *waiter, bool is_ok, const char *why)
 {
     struct control_client *client = container_of(waiter, struct control_client, waiter);
     client->is_waiting = false;
-    client_answer(client, verdict(is_ok, why));
+    client_answer(client, is_ok ? command_changed(json_object_get(reload_changes()))
+                                : command_reply(false, why));
 }
 
 static void
@@ -143,10 +111,53 @@ client_wait(struct control_client *client)
 }
 
 static void
-client_serve(struct control_client *client, struct slice line)
+on_diff_loaded(struct generation *gen, const struct conf_errors *errors, void *arg)
 {
-    char why[128];
-    switch (control_request_parse(line, why, sizeof(why))) {
+    struct control_client *client = arg;
+    char why[SHM_VERDICT_MAX];
+    client->load = NULL;
+    if (gen->conf) {
+        client_answer(client, command_diff(gen->conf));
+    } else {
+        generation_join_errors(errors, why, sizeof(why));
+        client_answer(client, command_reply(false, why));
+    }
+}
+
+/* The text comes from the client, which may read the file; what that names is read by us. */
+static void
+client_diff(struct control_client *client, const struct control_request *request)
+{
+    struct generation_origin origin = master.options->origin;
+    event_del(client->deadline);
+    bufferevent_disable(client->bev, EV_READ);
+    if (request->text && request->name) {
+        origin = (struct generation_origin){.path = request->name, .text = request->text};
+    }
+    struct load *load = load_start(&origin, master.base, on_diff_loaded, client);
+    if (load) {
+        client->load = load;
+    }
+}
+
+static void
+client_weigh(struct control_client *client, const struct control_request *request)
+{
+    char why[256];
+    bool is_sane = request->weight >= 1 && request->weight <= CONF_WEIGHT_MAX;
+    if (operator_set_weight(request->backend, is_sane ? (unsigned)request->weight : 0, why,
+                            sizeof(why)) < 0) {
+        client_answer(client, command_reply(false, why));
+        return;
+    }
+    client_wait(client);
+    reload_again("akashctl", &client->waiter);
+}
+
+static void
+client_run(struct control_client *client, const struct control_request *request)
+{
+    switch (request->command) {
     case CONTROL_RELOAD:
         client_wait(client);
         reload_request("akashctl", &client->waiter);
@@ -155,13 +166,27 @@ client_serve(struct control_client *client, struct slice line)
         client_wait(client);
         upgrade_request("akashctl", &client->waiter);
         break;
-    case CONTROL_STATUS: client_answer(client, status_reply()); break;
+    case CONTROL_WEIGHT: client_weigh(client, request); break;
+    case CONTROL_DIFF: client_diff(client, request); break;
     case CONTROL_STOP:
-        client_answer(client, verdict(true, ""));
+        client_answer(client, command_reply(true, ""));
         stop_request("akashctl");
         break;
-    case CONTROL_BAD: client_answer(client, verdict(false, why)); break;
+    default: client_answer(client, command_answer(request));
     }
+}
+
+static void
+client_serve(struct control_client *client, struct slice line)
+{
+    char why[128];
+    struct control_request request;
+    if (control_request_parse(line, &request, why, sizeof(why)) == CONTROL_BAD) {
+        client_answer(client, command_reply(false, why));
+    } else {
+        client_run(client, &request);
+    }
+    control_request_fini(&request);
 }
 
 static void
@@ -179,7 +204,7 @@ on_readable(struct bufferevent *bev, void *arg)
         client_serve(client, slice_of(line, len));
         free(line);
     } else if (evbuffer_get_length(in) >= CONTROL_LINE_MAX) {
-        client_answer(client, verdict(false, "the request is too long"));
+        client_answer(client, command_reply(false, "the request is too long"));
     }
 }
 

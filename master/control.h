@@ -2,9 +2,8 @@
  *
  * control.h - the control socket: one line of JSON each way.
  *
- *   {"command": "reload"}   waits for the verdict: {"ok": true} or {"ok": false, "error": "..."}
- *   {"command": "status"}   {"ok": true, "status": {...}}
- *   {"command": "stop"}     {"ok": true}, then as SIGTERM
+ * {"command": "reload"} is answered by {"ok": true, ...} or {"ok": false, "error": "..."}. The
+ * commands stand in control_request.h, and with all that they take and answer in akashctl.1.
  *
  * Who may ask is decided by the file's mode and group. A client has 10 s for its line; at most 32
  * are served at one time; none can make the master wait.

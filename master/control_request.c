@@ -5,80 +5,193 @@
 #include "master/control_request.h"
 
 #include <json-c/json.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 #define CONTROL_DEPTH 4
 
-static const char *const names[] = {
-    [CONTROL_RELOAD] = "reload",
-    [CONTROL_STATUS] = "status",
-    [CONTROL_STOP] = "stop",
-    [CONTROL_UPGRADE] = "upgrade",
+/* Members besides "command". */
+enum {
+    HAS_BACKEND = 1,
+    HAS_WEIGHT = 2,
+    HAS_LEVEL = 4,
+    HAS_NAME = 8,
+    HAS_TEXT = 16,
+    HAS_URL = 32,
+    HAS_HOST = 64,
+    HAS_METHOD = 128,
+    HAS_CLIENT = 256
 };
 
-static enum control_command
-find_command(const char *name, char *why, size_t why_size)
+static const struct {
+    const char *name;
+    unsigned needed, allowed;
+} commands[] = {
+    [CONTROL_RELOAD] = {"reload", 0, 0},
+    [CONTROL_STATUS] = {"status", 0, 0},
+    [CONTROL_STOP] = {"stop", 0, 0},
+    [CONTROL_UPGRADE] = {"upgrade", 0, 0},
+    [CONTROL_READY] = {"ready", HAS_BACKEND, 0},
+    [CONTROL_DRAIN] = {"drain", HAS_BACKEND, 0},
+    [CONTROL_MAINT] = {"maint", HAS_BACKEND, 0},
+    [CONTROL_WEIGHT] = {"weight", HAS_BACKEND | HAS_WEIGHT, 0},
+    [CONTROL_LOG] = {"log", HAS_LEVEL, 0},
+    [CONTROL_CONFIG] = {"config", 0, 0},
+    [CONTROL_DIFF] = {"diff", 0, HAS_NAME | HAS_TEXT},
+    [CONTROL_EXPLAIN] = {"explain", HAS_URL, HAS_HOST | HAS_METHOD | HAS_CLIENT},
+};
+
+static const struct {
+    const char *key;
+    size_t offset; /* of its text; the weight is no text */
+    unsigned bit;
+} members[] = {
+    {"backend", offsetof(struct control_request, backend), HAS_BACKEND},
+    {"weight", 0, HAS_WEIGHT},
+    {"level", offsetof(struct control_request, level), HAS_LEVEL},
+    {"name", offsetof(struct control_request, name), HAS_NAME},
+    {"text", offsetof(struct control_request, text), HAS_TEXT},
+    {"url", offsetof(struct control_request, url), HAS_URL},
+    {"host", offsetof(struct control_request, host), HAS_HOST},
+    {"method", offsetof(struct control_request, method), HAS_METHOD},
+    {"client", offsetof(struct control_request, client), HAS_CLIENT},
+};
+
+/* A text without a NUL inside, which would hide what stands behind it; else NULL. */
+static const char *
+text_of(struct json_object *value)
 {
-    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(names[i], name) == 0) {
-            return (enum control_command)i;
+    if (!json_object_is_type(value, json_type_string)) {
+        return NULL;
+    }
+    const char *text = json_object_get_string(value);
+    return strlen(text) == (size_t)json_object_get_string_len(value) ? text : NULL;
+}
+
+static bool
+take_command(struct control_request *out, struct json_object *value)
+{
+    const char *name = text_of(value);
+    for (unsigned i = 0; name && i < CONTROL_BAD; i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            out->command = (enum control_command)i;
+            return true;
         }
     }
-    snprintf(why, why_size, "unknown command");
-    return CONTROL_BAD;
+    return false;
+}
+
+/* The bit of the member; 0: it is none, or not of its type. */
+static unsigned
+take_member(struct control_request *out, const char *key, struct json_object *value)
+{
+    for (unsigned i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        if (strcmp(members[i].key, key) != 0) {
+            continue;
+        }
+        if (members[i].bit == HAS_WEIGHT) {
+            out->weight = json_object_get_int64(value);
+            return json_object_is_type(value, json_type_int) ? HAS_WEIGHT : 0;
+        }
+        const char *text = text_of(value);
+        memcpy((char *)out + members[i].offset, &text, sizeof(text));
+        return text ? members[i].bit : 0;
+    }
+    return 0;
 }
 
 static enum control_command
-read_object(struct json_object *object, char *why, size_t why_size)
+take_object(struct control_request *out, char *why, size_t why_size)
 {
-    struct json_object *command = NULL;
-    json_object_object_foreach(object, key, value)
+    unsigned has = 0;
+    json_object_object_foreach(out->json, key, value)
     {
-        if (strcmp(key, "command") != 0 || !json_object_is_type(value, json_type_string)) {
-            snprintf(why, why_size, "expected {\"command\": \"...\"}");
+        if (strcmp(key, "command") == 0) {
+            if (!take_command(out, value)) {
+                snprintf(why, why_size, "unknown command");
+                return CONTROL_BAD;
+            }
+            continue;
+        }
+        unsigned bit = take_member(out, key, value);
+        if (bit == 0) {
+            snprintf(why, why_size, "\"%.32s\": unknown, or not of the right type", key);
             return CONTROL_BAD;
         }
-        command = value;
+        has |= bit;
     }
-    if (!command) {
+    if (out->command == CONTROL_BAD) {
         snprintf(why, why_size, "no command");
         return CONTROL_BAD;
     }
-    const char *name = json_object_get_string(command);
-    if (strlen(name) != (size_t)json_object_get_string_len(command)) {
-        name = ""; /* a NUL inside: strcmp would take what stands before it */
+    unsigned needed = commands[out->command].needed;
+    if ((has & needed) != needed || (has & ~(needed | commands[out->command].allowed)) != 0) {
+        snprintf(why, why_size, "%s: something is missing, or too much",
+                 commands[out->command].name);
+        return CONTROL_BAD;
     }
-    return find_command(name, why, why_size);
+    return out->command;
 }
 
-enum control_command
-control_request_parse(struct slice line, char *why, size_t why_size)
+/* Colons outside of strings: one for each member, since no value has members of its own. json-c
+ * takes the last of two equal keys without a word; here their number tells. */
+static int
+count_colons(struct slice line)
 {
-    enum control_command result = CONTROL_BAD;
-    snprintf(why, why_size, "not a JSON object");
-    /* json-c takes the last of two equal keys without a word. One key has one colon, and no command
-     * has any. */
-    const char *colon = line.len > 0 ? memchr(line.ptr, ':', line.len) : NULL;
-    if (colon && memchr(colon + 1, ':', line.len - (size_t)(colon + 1 - line.ptr))) {
-        snprintf(why, why_size, "expected {\"command\": \"...\"}");
-        return result;
+    int colons = 0;
+    bool is_inside = false;
+    for (size_t i = 0; i < line.len; i++) {
+        if (is_inside && line.ptr[i] == '\\') {
+            i++;
+        } else if (line.ptr[i] == '"') {
+            is_inside = !is_inside;
+        } else if (line.ptr[i] == ':' && !is_inside) {
+            colons++;
+        }
     }
+    return colons;
+}
+
+static struct json_object *
+parse_object(struct slice line)
+{
     struct json_tokener *tokener = json_tokener_new_ex(CONTROL_DEPTH);
-    if (!tokener) {
-        return result;
-    }
-    if (line.len > CONTROL_LINE_MAX) {
+    if (!tokener || line.len > CONTROL_LINE_MAX) {
         json_tokener_free(tokener);
-        return result;
+        return NULL;
     }
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
     struct json_object *object = json_tokener_parse_ex(tokener, line.ptr, (int)line.len);
     bool is_whole = json_tokener_get_error(tokener) == json_tokener_success &&
                     json_tokener_get_parse_end(tokener) == line.len;
-    if (is_whole && json_object_is_type(object, json_type_object)) {
-        result = read_object(object, why, why_size);
-    }
-    json_object_put(object);
     json_tokener_free(tokener);
-    return result;
+    if (!is_whole || !json_object_is_type(object, json_type_object)) {
+        json_object_put(object);
+        return NULL;
+    }
+    return object;
+}
+
+enum control_command
+control_request_parse(struct slice line, struct control_request *out, char *why, size_t why_size)
+{
+    memset(out, 0, sizeof(*out));
+    out->command = CONTROL_BAD;
+    out->json = parse_object(line);
+    if (!out->json) {
+        snprintf(why, why_size, "not a JSON object");
+    } else if (count_colons(line) != json_object_object_length(out->json)) {
+        snprintf(why, why_size, "expected an object of texts and numbers, each once");
+    } else {
+        out->command = take_object(out, why, why_size);
+    }
+    return out->command;
+}
+
+void
+control_request_fini(struct control_request *request)
+{
+    json_object_put(request->json);
+    request->json = NULL;
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "master/operator.h"
 #include "master/resolver.h"
 
 struct load_source {
@@ -76,6 +77,7 @@ load_source_new(struct resolver_names *names)
     s->source.read_file = load_source_read_file;
     s->source.resolve = load_source_resolve;
     s->source.has_account = load_source_has_account;
+    s->source.weight = operator_weight_of;
     s->names = names;
     s->is_collecting = true;
     s->disk = conf_source_disk();
@@ -114,6 +116,20 @@ errors_add(struct conf_errors *errors, const char *format, ...)
     va_end(args);
 }
 
+void
+generation_join_errors(const struct conf_errors *errors, char *buf, size_t size)
+{
+    size_t len = 0;
+    buf[0] = '\0';
+    for (unsigned i = 0; i < errors->nerrors && len < size; i++) {
+        int n = snprintf(buf + len, size - len, "%s%s", i > 0 ? "\n" : "", errors->errors[i]);
+        len += n > 0 ? (size_t)n : 0;
+    }
+    if (buf[0] == '\0') {
+        snprintf(buf, size, "the configuration could not be loaded");
+    }
+}
+
 /* ---- generations ---- */
 
 void
@@ -135,6 +151,8 @@ generation_drop_sources(struct generation *gen)
     }
     load_source_free(gen->source);
     gen->source = NULL;
+    bundle_close(gen->former);
+    gen->former = NULL;
     free(gen->text);
     gen->text = NULL;
     free(gen->name);
@@ -236,6 +254,31 @@ generation_load(struct generation *gen, const struct generation_origin *origin,
     } else if (origin_read(origin, gen, errors) == 0) {
         generation_build(gen, errors);
     }
+}
+
+void
+load_again(const struct generation *now, struct generation *gen, struct conf_errors *errors)
+{
+    generation_init(gen);
+    gen->former = bundle_open(now->bundle);
+    if (!gen->former) {
+        errors_add(errors, "the bundle in force cannot be read: %s", strerror(errno));
+        return;
+    }
+    struct slice text = bundle_text(gen->former);
+    struct conf_source *source = bundle_source(gen->former);
+    source->weight = operator_weight_of;
+    gen->name = strdup(bundle_name(gen->former));
+    gen->text = malloc(text.len + 1);
+    gen->recorder = bundle_recorder_new(source);
+    if (!gen->name || !gen->text || !gen->recorder) {
+        errors_add(errors, "out of memory");
+        return;
+    }
+    memcpy(gen->text, text.ptr, text.len + 1);
+    gen->text_len = text.len;
+    gen->conf = conf_load_from(gen->name, bundle_folder(gen->former), text,
+                               bundle_recorder_source(gen->recorder), errors);
 }
 
 static void

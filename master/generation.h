@@ -24,6 +24,7 @@ struct generation {
     /* what the bundles are made of; NULL after generation_seal */
     struct bundle_recorder *recorder;
     struct conf_source *source;
+    struct bundle *former; /* loaded again from it */
     char *name;
     char *text;
     size_t text_len;
@@ -49,10 +50,19 @@ load_start(const struct generation_origin *origin, struct event_base *base, load
 void
 load_cancel(struct load *load);
 
+/* Build again what is in force, from its bundle: nothing is read, no name is looked up; only what
+ * operators said may differ. gen->conf is NULL when that failed. */
+void
+load_again(const struct generation *now, struct generation *gen, struct conf_errors *errors);
+
 /* The same without a loop or a child: for -t and -T. Names are looked up here. */
 void
 load_here(const struct generation_origin *origin, struct generation *gen,
           struct conf_errors *errors);
+
+/* One error a line. */
+void
+generation_join_errors(const struct conf_errors *errors, char *buf, size_t size);
 
 /* Give it its number and make the bundles; the conf has its slots by now. 0 or -1 with why. */
 int

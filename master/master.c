@@ -23,6 +23,7 @@
 #include "master/demo.h"
 #include "master/heartbeat.h"
 #include "master/notify.h"
+#include "master/operator.h"
 #include "master/reload.h"
 #include "master/rows.h"
 #include "master/slots.h"
@@ -156,7 +157,7 @@ open_wakes(void)
 static int
 open_segment(char *why, size_t size)
 {
-    if (takeover_map_segment()) {
+    if (takeover_has_segment()) {
         return 0;
     }
     if (shm_create(&master.shm) != 0 || open_wakes() != 0) {
@@ -186,6 +187,7 @@ start(void)
         return;
     }
     logs_use(&master.current.logs, conf);
+    operator_apply_log_level();
     advice_give(conf);
     master.state = MASTER_STARTING;
     supervise_set_count(conf->workers);

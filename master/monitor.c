@@ -98,6 +98,13 @@ log_file_find(struct monitor *mon, struct slice path)
     return NULL;
 }
 
+static void
+monitor_apply_level(struct monitor *mon)
+{
+    uint64_t level = shm_get(&mon->args->shm->m->log_level);
+    log_set_level(level == 0 ? mon->conf->log.level : (enum log_level)(level - 1));
+}
+
 /* Write where the conf in force says, and close files that it does not name. */
 static void
 monitor_apply_log(struct monitor *mon)
@@ -110,7 +117,7 @@ monitor_apply_log(struct monitor *mon)
     } else if (file) {
         target = file->fd;
     }
-    log_set_level(log->level);
+    monitor_apply_level(mon);
     log_set_target(target, log->format);
     list_for_each_safe (it, &mon->log_files) {
         struct log_file *other = container_of(it, struct log_file, link);
@@ -268,6 +275,9 @@ monitor_on_wake(evutil_socket_t fd, short what, void *arg)
     struct monitor *mon = arg;
     uint64_t count;
     if (read(fd, &count, sizeof(count)) == (ssize_t)sizeof(count)) {
+        if (mon->conf) {
+            monitor_apply_level(mon);
+        }
         health_hurry(mon->health);
     }
 }

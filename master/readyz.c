@@ -7,12 +7,14 @@
 #include <ctype.h>
 #include <stdio.h>
 
+#include "conf/backend_state.h"
+
 #define NAME_TEXT_MAX 256
 
 bool
 readyz_is_usable(const struct shm *shm, const struct conf_backend *backend)
 {
-    return backend->state == CONF_READY && shm_health_get(shm, backend->slot) != SHM_HEALTH_DOWN;
+    return backend_state(shm, backend) == CONF_READY && shm_health_get(shm, backend->slot) != SHM_HEALTH_DOWN;
 }
 
 static bool

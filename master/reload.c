@@ -4,13 +4,16 @@
  */
 #include "master/reload.h"
 
+#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "master/adopt.h"
+#include "master/diff.h"
 #include "master/master.h"
 #include "master/notify.h"
+#include "master/operator.h"
 #include "master/slots.h"
 #include "master/supervise.h"
 #include "master/upgrade.h"
@@ -28,11 +31,15 @@ enum reload_phase {
 
 static struct {
     enum reload_phase phase;
-    bool is_remembered;  /* asked for again meanwhile */
-    struct list waiters; /* for the one that runs */
-    struct list later;   /* for the one that is remembered */
+    bool is_remembered;       /* asked for again meanwhile */
+    bool is_again_remembered; /* the same, of what is in force */
+    bool is_again;            /* what runs is of that kind: no verdict on the file */
+    struct list waiters;      /* for the one that runs */
+    struct list later;        /* for the one that is remembered */
+    struct list later_again;
     struct load *load;
-    struct generation next; /* becomes master.current */
+    struct generation next;      /* becomes master.current */
+    struct json_object *changes; /* that were made; NULL: nobody asks */
     bool takes_part[CHILDREN_COUNT];
     struct event *timer;
 } reload;
@@ -72,7 +79,9 @@ reload_end(bool is_ok, const char *why)
     if (reload.timer) {
         event_del(reload.timer);
     }
-    reload_record(is_ok, why);
+    if (!reload.is_again) {
+        reload_record(is_ok, why);
+    }
     if (!is_ok) {
         log_refusal(why);
     }
@@ -80,6 +89,8 @@ reload_end(bool is_ok, const char *why)
         notify_send(NOTIFY_READY, is_ok ? "serving" : "serving; the last reload was refused");
     }
     verdict_tell(&reload.waiters, is_ok, why);
+    json_object_put(reload.changes);
+    reload.changes = NULL;
     reload_begin();
 }
 
@@ -144,9 +155,13 @@ static void
 reload_take_over(void)
 {
     struct generation former = master.current;
+    if (!list_is_empty(&reload.waiters)) {
+        reload.changes = diff_confs(&master.shm, former.conf, reload.next.conf);
+    }
     master.current = reload.next;
     generation_init(&reload.next);
     logs_use(&master.current.logs, master.current.conf);
+    operator_apply_log_level();
     generation_fini(&former);
     sockets_keep(&master.sockets);
     slots_sweep(&master.shm, master.current.conf, master.current.conf->gen);
@@ -194,7 +209,7 @@ reload_check(void)
         reload_commit();
     } else if (reload.phase == RELOAD_COMMIT && children_all_serve(master.current.conf->gen)) {
         reload_finish();
-    } else if (reload.phase == RELOAD_IDLE && reload.is_remembered) {
+    } else if (reload.phase == RELOAD_IDLE) {
         reload_begin();
     }
 }
@@ -242,20 +257,6 @@ reload_fixed_key(const struct conf *before, const struct conf *after)
 }
 
 static void
-errors_join(const struct conf_errors *errors, char *buf, size_t size)
-{
-    size_t len = 0;
-    buf[0] = '\0';
-    for (unsigned i = 0; i < errors->nerrors && len < size; i++) {
-        int n = snprintf(buf + len, size - len, "%s%s", i > 0 ? "\n" : "", errors->errors[i]);
-        len += n > 0 ? (size_t)n : 0;
-    }
-    if (buf[0] == '\0') {
-        snprintf(buf, size, "the configuration could not be loaded");
-    }
-}
-
-static void
 reload_on_loaded(struct generation *gen, const struct conf_errors *errors, void *arg)
 {
     char why[SHM_VERDICT_MAX] = "";
@@ -265,7 +266,7 @@ reload_on_loaded(struct generation *gen, const struct conf_errors *errors, void 
         log_warn("%s", errors->warnings[i]);
     }
     if (!gen->conf) {
-        errors_join(errors, why, sizeof(why));
+        generation_join_errors(errors, why, sizeof(why));
         reload_refuse(why);
         return;
     }
@@ -311,22 +312,12 @@ reload_on_timeout(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-/* Begin what is remembered, unless one runs or a child is in the middle of its start: it would be
- * told two generations at one time. */
 static void
-reload_begin(void)
+reload_load(void)
 {
-    if (!reload.is_remembered || reload.phase != RELOAD_IDLE || master.state != MASTER_RUNNING ||
-        children_is_starting()) {
-        return;
-    }
-    if (!reload.timer) {
-        reload.timer = event_new(master.base, -1, 0, reload_on_timeout, NULL);
-    }
     reload.is_remembered = false;
+    reload.is_again = false;
     list_splice_tail(&reload.waiters, &reload.later);
-    reload.phase = RELOAD_LOADING;
-    generation_init(&reload.next);
     notify_send(NOTIFY_RELOADING, "reloading");
     struct load *load = load_start(&master.options->origin, master.base, reload_on_loaded, NULL);
     if (load) {
@@ -334,26 +325,80 @@ reload_begin(void)
     }
 }
 
+static void
+reload_load_again(void)
+{
+    struct conf_errors errors = {0};
+    struct generation gen;
+    reload.is_again_remembered = false;
+    reload.is_again = true;
+    list_splice_tail(&reload.waiters, &reload.later_again);
+    load_again(&master.current, &gen, &errors);
+    reload_on_loaded(&gen, &errors, NULL);
+    conf_errors_fini(&errors);
+    generation_fini(&gen);
+}
+
+/* Begin what is remembered, unless one runs or a child is in the middle of its start: it would be
+ * told two generations at one time. */
+static void
+reload_begin(void)
+{
+    if (reload.phase != RELOAD_IDLE || master.state != MASTER_RUNNING || children_is_starting()) {
+        return;
+    }
+    if (!reload.timer) {
+        reload.timer = event_new(master.base, -1, 0, reload_on_timeout, NULL);
+    }
+    if (!reload.is_remembered && !reload.is_again_remembered) {
+        return;
+    }
+    reload.phase = RELOAD_LOADING;
+    generation_init(&reload.next);
+    if (reload.is_again_remembered) {
+        reload_load_again();
+    } else {
+        reload_load();
+    }
+}
+
 /* ---- from outside ---- */
 
-void
-reload_request(const char *cause, struct verdict_waiter *waiter)
+static void
+reload_init(void)
 {
     if (!reload.later.next) {
         list_init(&reload.waiters);
         list_init(&reload.later);
+        list_init(&reload.later_again);
     }
-    if (waiter) {
-        list_init(&waiter->link);
-    }
+}
+
+/* true: not now; waiter has been told. */
+static bool
+reload_is_refused(const char *cause, struct verdict_waiter *waiter)
+{
     const char *refusal = master_is_stopping()   ? "akashd is stopping"
                           : upgrade_is_running() ? "an upgrade is under way"
                                                  : NULL;
-    if (refusal) {
-        log_warn("reload: %s: refused: %s", cause, refusal);
-        if (waiter) {
-            waiter->done(waiter, false, refusal);
-        }
+    reload_init();
+    if (waiter) {
+        list_init(&waiter->link);
+    }
+    if (!refusal) {
+        return false;
+    }
+    log_warn("reload: %s: refused: %s", cause, refusal);
+    if (waiter) {
+        waiter->done(waiter, false, refusal);
+    }
+    return true;
+}
+
+void
+reload_request(const char *cause, struct verdict_waiter *waiter)
+{
+    if (reload_is_refused(cause, waiter)) {
         return;
     }
     log_info("reload: asked for by %s%s", cause,
@@ -365,6 +410,25 @@ reload_request(const char *cause, struct verdict_waiter *waiter)
     reload_begin();
 }
 
+void
+reload_again(const char *cause, struct verdict_waiter *waiter)
+{
+    if (reload_is_refused(cause, waiter)) {
+        return;
+    }
+    reload.is_again_remembered = true;
+    if (waiter) {
+        list_add_tail(&reload.later_again, &waiter->link);
+    }
+    reload_begin();
+}
+
+struct json_object *
+reload_changes(void)
+{
+    return reload.changes;
+}
+
 bool
 reload_is_preparing(void)
 {
@@ -374,7 +438,7 @@ reload_is_preparing(void)
 bool
 reload_is_running(void)
 {
-    return reload.phase != RELOAD_IDLE || reload.is_remembered;
+    return reload.phase != RELOAD_IDLE || reload.is_remembered || reload.is_again_remembered;
 }
 
 void
@@ -404,6 +468,7 @@ reload_shutdown(void)
         return; /* none was ever asked for */
     }
     reload.is_remembered = false;
+    reload.is_again_remembered = false;
     if (reload.load) {
         load_cancel(reload.load);
         reload.load = NULL;
@@ -414,6 +479,7 @@ reload_shutdown(void)
         reload_abort("akashd is stopping");
     }
     verdict_tell(&reload.later, false, "akashd is stopping");
+    verdict_tell(&reload.later_again, false, "akashd is stopping");
     if (reload.timer) {
         event_free(reload.timer);
         reload.timer = NULL;

@@ -14,9 +14,20 @@
 #include "master/verdict.h"
 #include "shared/slice.h"
 
+struct json_object;
+
 /* cause is for the log: "SIGHUP". waiter may be NULL. */
 void
 reload_request(const char *cause, struct verdict_waiter *waiter);
+
+/* Put in force again what is, with what operators said; no file is read. */
+void
+reload_again(const char *cause, struct verdict_waiter *waiter);
+
+/* While waiters are told: what was changed, see diff_confs(). NULL: nothing was, or it is not
+ * known. */
+struct json_object *
+reload_changes(void);
 
 /* Between the first message of prepare and its end. */
 bool

@@ -8,12 +8,15 @@
 #include <stddef.h>
 #include <stdlib.h>
 
+#include "conf/backend_state.h"
 #include "config.h"
 #include "master/health.h"
 #include "master/metrics.h"
 #include "master/readyz.h"
 #include "master/row_sum.h"
 #include "shared/clock.h"
+
+static const char *const state_names[] = {"ready", "drain", "maint"};
 
 static void
 add_number(struct json_object *to, const char *key, uint64_t value)
@@ -126,15 +129,61 @@ add_breaker(struct json_object *to, const struct shm *shm, const struct conf_bac
 }
 
 static struct json_object *
+difference(struct json_object *file, struct json_object *said)
+{
+    struct json_object *to = json_object_new_object();
+    json_object_object_add(to, "file", file);
+    json_object_object_add(to, "operator", said);
+    return to;
+}
+
+/* Where the operator differs from the file. */
+static void
+add_operator(struct json_object *to, const struct shm *shm, const struct conf_backend *b)
+{
+    struct json_object *said = json_object_new_object();
+    uint64_t weight = shm_get(&shm->m->operators[b->slot].weight);
+    enum conf_state state = backend_state(shm, b);
+    if (state != b->state) {
+        json_object_object_add(said, "state",
+                               difference(json_object_new_string(state_names[b->state]),
+                                          json_object_new_string(state_names[state])));
+    }
+    if (weight != 0 && weight != b->file_weight) {
+        json_object_object_add(said, "weight",
+                               difference(json_object_new_int64(b->file_weight),
+                                          json_object_new_int64((int64_t)weight)));
+    }
+    if (json_object_object_length(said) > 0) {
+        json_object_object_add(to, "operator", said);
+    } else {
+        json_object_put(said);
+    }
+}
+
+/* Of the time to an answer's head; the bounds are those of the metrics. */
+static void
+add_buckets(struct json_object *to, const struct row_sum *rows, const struct conf_backend *b)
+{
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        size_t offset = offsetof(struct shm_row_backend, response.bucket[i]);
+        uint64_t n = row_sum_get(rows, row_sum_backend_offset(b->slot, offset));
+        json_object_array_add(list, json_object_new_int64((int64_t)n));
+    }
+    json_object_object_add(to, "response_buckets", list);
+}
+
+static struct json_object *
 backend_object(const struct shm *shm, const struct row_sum *rows, const struct conf_backend *b)
 {
-    static const char *const states[] = {"ready", "drain", "maint"};
     struct json_object *to = json_object_new_object();
     size_t entry = b->slot * sizeof(shm_u64);
     add_text(to, "id", b->id);
     add_text(to, "address", b->address);
     add_number(to, "weight", b->weight);
-    add_text(to, "state", states[b->state]);
+    add_text(to, "state", state_names[backend_state(shm, b)]);
+    add_operator(to, shm, b);
     add_health(to, shm, b);
     add_breaker(to, shm, b);
     add_number(to, "active",
@@ -146,6 +195,7 @@ backend_object(const struct shm *shm, const struct row_sum *rows, const struct c
                                      b->slot, offsetof(struct shm_row_backend, field))));
     BACKEND_COUNTERS(ADD_COUNTER)
 #undef ADD_COUNTER
+    add_buckets(to, rows, b);
     return to;
 }
 

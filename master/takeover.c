@@ -33,6 +33,7 @@ static struct {
     bool is_linked; /* else the former master has gone */
     struct channel channel;
     struct handoff handoff;
+    bool has_segment;
     struct event *readable;
     struct event *retry; /* its monitor has not gone yet */
 } takeover;
@@ -145,6 +146,35 @@ takeover_link(void)
     return fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
+static bool
+has_wakes(const struct handoff *in)
+{
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        if (in->wakes[i] < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+map_segment(struct handoff *in)
+{
+    if (in->segment < 0 || !has_wakes(in) ||
+        shm_map(&master.shm, in->segment, SHM_ROLE_MASTER, 0) != 0) {
+        log_warn("upgrade: the former master's segment is laid out otherwise: this one begins with "
+                 "a fresh one; counters and health begin anew");
+        handoff_fini(in);
+        return false;
+    }
+    in->segment = -1;
+    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        master.wakes[i] = in->wakes[i];
+        in->wakes[i] = -1;
+    }
+    return true;
+}
+
 int
 takeover_begin(char *why, size_t why_size)
 {
@@ -162,6 +192,7 @@ takeover_begin(char *why, size_t why_size)
         return -1;
     }
     master.last_gen = takeover.handoff.last_gen;
+    takeover.has_segment = map_segment(&takeover.handoff);
     takeover.readable =
         event_new(master.base, takeover.channel.fd, EV_READ | EV_PERSIST, on_readable, NULL);
     takeover.retry = event_new(master.base, -1, 0, on_retry, NULL);
@@ -173,37 +204,10 @@ takeover_begin(char *why, size_t why_size)
     return 0;
 }
 
-static bool
-has_wakes(const struct handoff *in)
-{
-    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
-        if (in->wakes[i] < 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 bool
-takeover_map_segment(void)
+takeover_has_segment(void)
 {
-    struct handoff *in = &takeover.handoff;
-    if (takeover.phase == TAKEOVER_NONE) {
-        return false;
-    }
-    if (in->segment < 0 || !has_wakes(in) ||
-        shm_map(&master.shm, in->segment, SHM_ROLE_MASTER, 0) != 0) {
-        log_warn("upgrade: the former master's segment is laid out otherwise: this one begins with "
-                 "a fresh one; counters and health begin anew");
-        handoff_fini(in);
-        return false;
-    }
-    in->segment = -1;
-    for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
-        master.wakes[i] = in->wakes[i];
-        in->wakes[i] = -1;
-    }
-    return true;
+    return takeover.has_segment;
 }
 
 void

@@ -18,8 +18,9 @@
 /* Was this process started by a former master? */
 bool
 takeover_is_asked(void);
-/* Receive what the former master has; sockets go to master.sockets. 0, also when there is none; -1
- * with why. */
+/* Receive what the former master has: its sockets become master's, and its segment with its
+ * eventfds too, unless it is laid out otherwise, which is logged. 0, also when there is no former
+ * master; -1 with why. */
 int
 takeover_begin(char *why, size_t why_size);
 /* There is a former master, and it is in charge. */
@@ -29,10 +30,9 @@ takeover_is_pending(void);
 pid_t
 takeover_former(void);
 
-/* Map the former master's segment, with its eventfds, into master; the generations go on. false:
- * there is none, or it is laid out otherwise, which is logged. */
+/* The segment is the former master's. */
 bool
-takeover_map_segment(void);
+takeover_has_segment(void);
 
 /* A step of the start is done. */
 void

@@ -117,6 +117,12 @@ struct shm_child {
     shm_u64 owner; /* pid of the master that has this row; 0: free */
 };
 
+/* What an operator has said of a backend; in force until revoked. */
+struct shm_operator {
+    shm_u64 state;  /* 0: nothing; else 1 + enum conf_state */
+    shm_u64 weight; /* 0: nothing */
+};
+
 struct shm_master {
     uint64_t layout_hash; /* of sizes and versions: shm_layout_hash() */
     shm_u64 started_us;   /* wall clock */
@@ -132,6 +138,9 @@ struct shm_master {
     shm_u64 slots_end[SHM_KINDS]; /* slots from here on have never been used */
     struct shm_child workers[SHM_ROWS];
     struct shm_child monitor;
+    shm_u64 operator_epoch; /* goes up with every change of what follows */
+    shm_u64 log_level;      /* the operator's; 0: none, else 1 + enum log_level */
+    struct shm_operator operators[SHM_BACKENDS];
     char verdict[SHM_VERDICT_MAX]; /* text of the last reload's failure, NUL-terminated; for people
                                     */
     struct shm_slot listeners[SHM_LISTENERS];
@@ -278,6 +287,9 @@ shm_layout_hash(void);
 int
 shm_slot_claim(struct shm *shm, enum shm_kind kind, const char *id, const char *detail,
                bool *is_changed);
+/* The slot that has this identity, removed ones too; -1: none. */
+int
+shm_slot_find(struct shm *shm, enum shm_kind kind, const char *id);
 /* Mark as removed at gen every used slot of that kind whose keep[slot] is false. gen is the first
  * generation that does without them. */
 void

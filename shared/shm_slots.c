@@ -268,6 +268,10 @@ shm_slot_claim(struct shm *shm, enum shm_kind kind, const char *id, const char *
         }
         write_text(slots[slot].id, id);
         write_text(slots[slot].detail, detail);
+        if (kind == SHM_BACKEND) { /* what was said was said of another */
+            shm_set(&shm->m->operators[slot].state, 0);
+            shm_set(&shm->m->operators[slot].weight, 0);
+        }
         index_add(ix, slots, slot);
     } else if (strcmp(slots[slot].detail, detail) != 0) {
         write_text(slots[slot].detail, detail);
@@ -279,6 +283,14 @@ shm_slot_claim(struct shm *shm, enum shm_kind kind, const char *id, const char *
         shm_set(&shm->m->slots_end[kind], slot + 1);
     }
     return (int)slot;
+}
+
+int
+shm_slot_find(struct shm *shm, enum shm_kind kind, const char *id)
+{
+    struct kind_index *ix = index_of(shm, kind);
+    uint32_t slot = ix ? index_find(ix, slots_of(shm, kind), id) : NO_SLOT;
+    return slot == NO_SLOT ? -1 : (int)slot;
 }
 
 void

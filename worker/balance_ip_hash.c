@@ -6,20 +6,8 @@
  * When a backend goes away only its own clients move, and when it returns only they return. It
  * depends on ids and weights alone, so all workers and all machines agree.
  */
-#include <math.h>
-
-#include "shared/hash.h"
+#include "conf/rendezvous.h"
 #include "worker/balance.h"
-
-/* -weight / ln(u) with u uniform in (0, 1): the winner's odds are in proportion to weight. */
-static double
-score(const struct conf_backend *b, const struct addr_ip *client)
-{
-    uint64_t h = hash_bytes(HASH_BEGIN, client->bytes, sizeof(client->bytes));
-    h = hash_finish(hash_bytes(h, b->id, strlen(b->id)));
-    double u = ((double)(h >> 11) + 0.5) * 0x1p-53;
-    return -(double)b->weight / log(u);
-}
 
 static struct conf_backend *
 ip_hash_pick(const struct conf_pool *pool, const struct balance_view *view)
@@ -31,7 +19,7 @@ ip_hash_pick(const struct conf_pool *pool, const struct balance_view *view)
         if (!view->is_usable(b, view->arg)) {
             continue;
         }
-        double its = score(b, view->client);
+        double its = rendezvous_score(b, view->client);
         if (!best || its > best_score) {
             best = b;
             best_score = its;

@@ -5,6 +5,7 @@
  */
 #include "worker/upstream_private.h"
 
+#include "conf/backend_state.h"
 #include "worker/balance.h"
 #include "worker/forward.h"
 #include "worker/hash_key.h"
@@ -23,7 +24,8 @@
 enum reason
 upstream_usable(const struct conf_backend *b)
 {
-    if (b->state != CONF_READY || shm_health_get(worker.shm, b->slot) == SHM_HEALTH_DOWN) {
+    if (backend_state(worker.shm, b) != CONF_READY ||
+        shm_health_get(worker.shm, b->slot) == SHM_HEALTH_DOWN) {
         return REASON_no_backend;
     }
     if (!upstream_breaker_is_passable(b)) {

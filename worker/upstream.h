@@ -30,6 +30,7 @@ struct upstream_connecting {
 struct backend {
     unsigned slot;
     bool is_removed;
+    enum conf_state state; /* of the file */
     struct list idle;  /* conn.link, most recently used first */
     struct list conns; /* conn.owned, all */
     struct list h2;    /* http2_upstream.link: those that take streams, or are being made */
@@ -49,6 +50,9 @@ struct backend {
 /* Make, keep or drop the views so that they fit conf. */
 void
 upstream_apply(struct conf *conf);
+/* Close the idle connections of backends that drain or are in maintenance. */
+void
+upstream_close_unready(void);
 /* Close every idle connection (retire). */
 void
 upstream_close_idle(void);

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "conf/backend_state.h"
 #include "shared/log.h"
 #include "worker/http1_upstream.h"
 #include "worker/http2_upstream.h"
@@ -76,6 +77,7 @@ apply_upstream(const struct conf_upstream *up)
             continue;
         }
         b->is_removed = false;
+        b->state = cb->state;
         bool is_new = b->addr.len == 0;
         bool has_moved = !addr_eq(&b->addr, &cb->addr);
         has_moved = upstream_tls_apply(b, cb) || has_moved || b->is_h2 != (up->protocol == CONF_H2);
@@ -110,6 +112,23 @@ upstream_apply(struct conf *conf)
         if (b && b->is_removed) {
             close_idle(b);
             upstream_drop_if_unused(b);
+        }
+    }
+}
+
+/* Nothing new goes there: what it has shall fall to none. */
+static bool
+is_unready(const struct backend *b)
+{
+    return backend_state_of(worker.shm, b->slot, b->state) != CONF_READY;
+}
+
+void
+upstream_close_unready(void)
+{
+    for (unsigned slot = 0; slot < SHM_BACKENDS; slot++) {
+        if (worker.backends[slot] && is_unready(worker.backends[slot])) {
+            close_idle(worker.backends[slot]);
         }
     }
 }
@@ -166,7 +185,7 @@ is_wanted_elsewhere(const struct backend *b)
 bool
 upstream_may_keep(const struct backend *b, unsigned nidle)
 {
-    return !b->is_removed && !is_wanted_elsewhere(b) && !worker_is_retiring() &&
+    return !b->is_removed && !is_unready(b) && !is_wanted_elsewhere(b) && !worker_is_retiring() &&
            nidle < b->max_idle;
 }
 

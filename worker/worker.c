@@ -23,6 +23,7 @@
 #include "worker/http2_session.h"
 #include "worker/limit.h"
 #include "worker/listener.h"
+#include "worker/operator.h"
 #include "worker/prepare.h"
 #include "worker/stream.h"
 #include "worker/upstream.h"
@@ -146,8 +147,8 @@ on_commit(const struct channel_msg *msg)
     struct conf *old = worker.conf;
     worker.conf = prepared;
     prepared = NULL;
-    log_set_level(worker.conf->log.level);
     upstream_apply(worker.conf);
+    operator_heed_again();
     access_log_apply(worker.conf);
     if (worker.state == WORKER_STARTING) {
         worker.state = WORKER_SERVING;
@@ -271,6 +272,7 @@ on_wake(evutil_socket_t fd, short what, void *arg)
     if (read(worker.args->wake_fd, &n, sizeof(n)) < 0 && errno != EAGAIN) {
         log_error("wake descriptor: %s", strerror(errno));
     }
+    operator_heed();
 }
 
 /* ---- the loop ---- */
@@ -282,6 +284,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
     update_conf_counts();
     stream_cut_tunnels();
     limit_sweep();
+    operator_heed();
 }
 
 static void

@@ -266,7 +266,8 @@ def test_mode_of_the_control_socket(launch, named):
 
 @pytest.mark.parametrize("line", [b"\n", b"{}\n", b"nonsense\n", b'{"command": "fly"}\n', b"[1]\n",
                                   b'{"command": "status", "more": 1}\n', b'{"command": 5}\n',
-                                  b'{"command": "status"} {}\n', b"\xff\xfe\n", b"x" * 65536])
+                                  b'{"command": "status"} {}\n', b"\xff\xfe\n", b"x" * (4 << 20)],
+                         ids=lambda line: repr(line[:40]))
 def test_bad_request_is_answered_no(launch, named, line):
     daemon = launch(http_config(free_port(), [named("one")]))
     answers = control(daemon, line)

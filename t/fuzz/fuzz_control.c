@@ -10,9 +10,14 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     char why[128] = "";
     char *line = fuzz_exact_copy(bytes, len);
-    enum control_command command = control_request_parse(slice_of(line, len), why, sizeof(why));
-    FUZZ_EXPECT(command == CONTROL_RELOAD || command == CONTROL_STATUS || command == CONTROL_STOP ||
-                command == CONTROL_BAD);
+    struct control_request request;
+    enum control_command command =
+        control_request_parse(slice_of(line, len), &request, why, sizeof(why));
+    FUZZ_EXPECT(command <= CONTROL_BAD && command == request.command);
+    FUZZ_EXPECT(command != CONTROL_DRAIN || request.backend);
+    FUZZ_EXPECT(command != CONTROL_EXPLAIN || request.url);
+    FUZZ_EXPECT(command != CONTROL_LOG || request.level);
+    control_request_fini(&request);
     FUZZ_EXPECT(command != CONTROL_BAD || (why[0] != '\0' && memchr(why, '\0', sizeof(why))));
     free(line);
     return 0;

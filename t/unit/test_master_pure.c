@@ -106,8 +106,12 @@ END_TEST
 static enum control_command
 request(const char *text)
 {
+    struct control_request parsed;
     why[0] = '\0';
-    return control_request_parse(slice_from_str(text), why, sizeof(why));
+    enum control_command command =
+        control_request_parse(slice_from_str(text), &parsed, why, sizeof(why));
+    control_request_fini(&parsed);
+    return command;
 }
 
 START_TEST(requests_that_are_known)
@@ -115,6 +119,10 @@ START_TEST(requests_that_are_known)
     ck_assert_int_eq(request("{\"command\":\"reload\"}"), CONTROL_RELOAD);
     ck_assert_int_eq(request(" { \"command\" : \"status\" }"), CONTROL_STATUS);
     ck_assert_int_eq(request("{\"command\":\"stop\"}"), CONTROL_STOP);
+    ck_assert_int_eq(request("{\"command\":\"drain\",\"backend\":\"a/b:80\"}"), CONTROL_DRAIN);
+    ck_assert_int_eq(request("{\"command\":\"explain\",\"url\":\"http://a/\"}"), CONTROL_EXPLAIN);
+    ck_assert_int_eq(request("{\"command\":\"diff\",\"name\":\"/f\",\"text\":\"{\\\"a\\\":1}\"}"),
+                     CONTROL_DIFF);
 }
 END_TEST
 
@@ -134,6 +142,13 @@ START_TEST(anything_else_is_refused_with_a_reason)
         "{\"command\":1}",
         "{\"command\":null}",
         "{\"command\":\"stop\",\"now\":true}",
+        "{\"command\":\"drain\"}",
+        "{\"command\":\"drain\",\"backend\":5}",
+        "{\"command\":\"drain\",\"backend\":\"a\",\"backend\":\"b\"}",
+        "{\"command\":\"drain\",\"backend\":\"a\",\"weight\":1}",
+        "{\"command\":\"weight\",\"backend\":\"a\",\"weight\":\"1\"}",
+        "{\"command\":\"weight\",\"backend\":\"a\",\"weight\":1.5}",
+        "{\"command\":\"explain\",\"url\":[\"a\"]}",
         "{'command':'stop'}",
         "{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}}}",
     };

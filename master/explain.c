@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * explain.c - the way of a request: see explain.h.
+ */
+#include "master/explain.h"
+
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/backend_state.h"
+#include "conf/rendezvous.h"
+#include "conf/router.h"
+#include "master/health.h"
+#include "master/operator.h"
+#include "shared/clock.h"
+#include "shared/http.h"
+#include "shared/reason.h"
+
+#define TARGET_MOST 4096
+
+struct url {
+    bool is_tcp, is_tls;
+    char host[256];
+    unsigned port; /* 0: not given */
+    struct slice path;
+};
+
+struct way {
+    const struct shm *shm;
+    const struct conf *conf;
+    const struct explain_question *q;
+    struct json_object *told;
+};
+
+static void
+tell(struct way *w, const char *key, const char *text)
+{
+    json_object_object_add(w->told, key, json_object_new_string(text));
+}
+
+static void
+tell_end(struct way *w, enum reason reason, const char *why)
+{
+    tell(w, "reason", reason_table[reason].token);
+    tell(w, "why", why);
+}
+
+/* ---- the question ---- */
+
+static int
+take_scheme(const char **text, struct url *url)
+{
+    static const struct {
+        const char *prefix;
+        bool is_tcp, is_tls;
+    } schemes[] = {{"http://", false, false}, {"https://", false, true}, {"tcp://", true, false}};
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        size_t len = strlen(schemes[i].prefix);
+        if (strncmp(*text, schemes[i].prefix, len) == 0) {
+            url->is_tcp = schemes[i].is_tcp;
+            url->is_tls = schemes[i].is_tls;
+            *text += len;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+static int
+parse_url(const char *text, struct url *url)
+{
+    memset(url, 0, sizeof(*url));
+    if (take_scheme(&text, url) < 0) {
+        return -1;
+    }
+    size_t len = strcspn(text, "/?#");
+    const char *end = text + len;
+    const char *colon = NULL;
+    for (const char *at = text; at < end; at++) {
+        colon = *at == ':' ? at : *at == ']' ? NULL : colon;
+    }
+    size_t host_len = colon ? (size_t)(colon - text) : len;
+    if (host_len == 0 || host_len >= sizeof(url->host)) {
+        return -1;
+    }
+    memcpy(url->host, text, host_len);
+    url->port = colon ? (unsigned)strtoul(colon + 1, NULL, 10) : 0;
+    url->path = slice_of(end, strcspn(end, "?#"));
+    if (url->path.len == 0) {
+        url->path = SLICE("/");
+    }
+    return url->port <= UINT16_MAX ? 0 : -1;
+}
+
+/* ---- the listener ---- */
+
+static unsigned
+port_of(const struct addr *addr)
+{
+    switch (addr->sa.sa_family) {
+    case AF_INET: return ntohs(addr->in.sin_port);
+    case AF_INET6: return ntohs(addr->in6.sin6_port);
+    default: return 0;
+    }
+}
+
+static bool
+listens_on(const struct conf_listener *l, unsigned port)
+{
+    for (unsigned i = 0; i < l->naddrs; i++) {
+        if (port_of(&l->addrs[i]) == port) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* By port, when one is given or somebody has the scheme's; else the first of that kind. */
+static const struct conf_listener *
+find_listener(const struct conf *conf, const struct url *url)
+{
+    unsigned port = url->port ? url->port : url->is_tls ? 443 : 80;
+    const struct conf_listener *first = NULL;
+    for (unsigned i = 0; i < conf->nlisteners; i++) {
+        const struct conf_listener *l = &conf->listeners[i];
+        bool is_kind = url->is_tcp ? l->mode == CONF_TCP
+                                   : l->mode == CONF_HTTP && (l->tls != NULL) == url->is_tls;
+        if (is_kind && listens_on(l, port)) {
+            return l;
+        }
+        first = is_kind && !first ? l : first;
+    }
+    return url->port ? NULL : first;
+}
+
+/* ---- the backend ---- */
+
+/* NULL: it may be chosen. */
+static const char *
+why_unusable(const struct shm *shm, const struct conf_backend *b, char *buf, size_t size)
+{
+    enum conf_state state = backend_state(shm, b);
+    const struct breaker_rules *rules = b->upstream->breaker;
+    bool is_said = shm_get(&shm->m->operators[b->slot].state) != 0;
+    uint64_t open =
+        shm_gauge_read(shm, offsetof(struct shm_ledger, backends_open) + b->slot * sizeof(shm_u64));
+    if (state != CONF_READY) {
+        snprintf(buf, size, "%s, says the %s", operator_state_names[state],
+                 is_said ? "operator" : "file");
+    } else if (shm_health_get(shm, b->slot) == SHM_HEALTH_DOWN) {
+        snprintf(buf, size, "down: %.100s", shm->h->backends[b->slot].last);
+    } else if (rules && !breaker_is_passable(&shm->s->backends[b->slot].breaker, rules,
+                                             clock_mono_us() / 1000)) {
+        snprintf(buf, size, "its breaker is open");
+    } else if (b->max_connections != 0 && open >= b->max_connections) {
+        snprintf(buf, size, "has its %u connections", b->max_connections);
+    } else {
+        return NULL;
+    }
+    return buf;
+}
+
+static bool
+is_usable(const struct way *w, const struct conf_backend *b)
+{
+    char ignored[256];
+    return !why_unusable(w->shm, b, ignored, sizeof(ignored));
+}
+
+static const struct conf_backend *
+pick_by_turn(const struct way *w, const struct conf_pool *pool)
+{
+    uint64_t ticket = shm_get(&w->shm->s->upstreams[pool->slot].cursor);
+    for (unsigned i = 0; i < pool->schedule_len; i++) {
+        unsigned at = (unsigned)((ticket + i) % pool->schedule_len);
+        const struct conf_backend *b = pool->backends[pool->schedule[at]];
+        if (is_usable(w, b)) {
+            return b;
+        }
+    }
+    return NULL;
+}
+
+static const struct conf_backend *
+pick_least(const struct way *w, const struct conf_pool *pool)
+{
+    const struct conf_backend *best = NULL;
+    uint64_t best_active = 0;
+    for (unsigned i = 0; i < pool->nbackends; i++) {
+        const struct conf_backend *b = pool->backends[i];
+        uint64_t active = shm_get(&w->shm->s->backends[b->slot].active);
+        if (is_usable(w, b) &&
+            (!best || (active + 1) * best->weight < (best_active + 1) * b->weight)) {
+            best = b;
+            best_active = active;
+        }
+    }
+    return best;
+}
+
+static const struct conf_backend *
+pick_by_client(const struct way *w, const struct conf_pool *pool, const struct addr_ip *client)
+{
+    const struct conf_backend *best = NULL;
+    for (unsigned i = 0; i < pool->nbackends; i++) {
+        const struct conf_backend *b = pool->backends[i];
+        if (is_usable(w, b) &&
+            (!best || rendezvous_score(b, client) > rendezvous_score(best, client))) {
+            best = b;
+        }
+    }
+    return best;
+}
+
+static void
+tell_pick(struct way *w, const struct conf_backend *b, const char *why)
+{
+    if (b) {
+        tell(w, "backend", b->id);
+    }
+    tell(w, "why", why);
+}
+
+static void
+pick(struct way *w, const struct conf_pool *pool)
+{
+    struct addr_ip client;
+    switch (pool->upstream->algorithm) {
+    case CONF_ROUND_ROBIN:
+    case CONF_W_ROUND_ROBIN:
+        tell_pick(w, pick_by_turn(w, pool), "it has the next turn, unless others come first");
+        return;
+    case CONF_LEAST_CONN:
+        tell_pick(w, pick_least(w, pool), "it has the fewest exchanges for its weight now");
+        return;
+    case CONF_IP_HASH:
+        if (w->q->client && addr_ip_parse(slice_from_str(w->q->client), &client) == 0) {
+            tell_pick(w, pick_by_client(w, pool, &client), "the client's address chooses it");
+        } else {
+            tell_pick(w, NULL, "the client's address chooses; say --client ADDRESS");
+        }
+        return;
+    case CONF_HASH: tell_pick(w, NULL, "the hash_key of the request chooses"); return;
+    default: tell_pick(w, NULL, "latency, load or the draw of the moment choose"); return;
+    }
+}
+
+static struct json_object *
+backend_object(const struct way *w, const struct conf_backend *b, bool *is_any)
+{
+    char buf[256];
+    struct json_object *to = json_object_new_object();
+    const char *why = why_unusable(w->shm, b, buf, sizeof(buf));
+    json_object_object_add(to, "id", json_object_new_string(b->id));
+    json_object_object_add(to, "weight", json_object_new_int64(b->weight));
+    json_object_object_add(to, "usable", json_object_new_boolean(!why));
+    if (why) {
+        json_object_object_add(to, "why", json_object_new_string(why));
+    }
+    *is_any |= !why;
+    return to;
+}
+
+static bool
+tell_backends(struct way *w, const struct conf_pool *pool)
+{
+    bool is_any = false;
+    struct json_object *list = json_object_new_array();
+    for (unsigned i = 0; i < pool->nbackends; i++) {
+        json_object_array_add(list, backend_object(w, pool->backends[i], &is_any));
+    }
+    json_object_object_add(w->told, "backends", list);
+    return is_any;
+}
+
+static void
+follow_pool(struct way *w, const struct conf_pool *pool)
+{
+    tell(w, "upstream", pool->upstream->name);
+    tell(w, "pool", pool->id);
+    if (tell_backends(w, pool)) {
+        pick(w, pool);
+    } else if (pool->backups && tell_backends(w, pool->backups)) {
+        struct conf_pool backups = *pool->backups;
+        backups.slot = pool->slot; /* they share its cursor */
+        pick(w, &backups);
+    } else {
+        tell_end(w, REASON_no_backend, "no backend is usable");
+    }
+}
+
+/* ---- the route ---- */
+
+static void
+tell_route(struct way *w, const struct conf_route *route)
+{
+    struct json_object *to = json_object_new_object();
+    if (route->host) {
+        json_object_object_add(to, "host", json_object_new_string(route->host));
+    }
+    if (route->path) {
+        json_object_object_add(to, "path", json_object_new_string(route->path));
+    }
+    if (route->path_exact) {
+        json_object_object_add(to, "path_exact", json_object_new_string(route->path_exact));
+    }
+    json_object_object_add(w->told, "route", to);
+}
+
+static void
+follow_http(struct way *w, const struct conf_listener *l, const struct url *url)
+{
+    char room[TARGET_MOST];
+    struct slice path;
+    const char *host = w->q->host ? w->q->host : url->host;
+    if (w->q->method && strcmp(w->q->method, "CONNECT") == 0) {
+        tell_end(w, REASON_method, "CONNECT is not served");
+        return;
+    }
+    if (url->path.len >= sizeof(room) || !http_path_normalize(url->path, room, &path)) {
+        tell_end(w, REASON_bad_request, "the path leads out of the root, or is malformed");
+        return;
+    }
+    const struct conf_route *route = conf_router_find(l->router, slice_from_str(host), path);
+    if (!route) {
+        tell_end(w, REASON_no_route, "no route of this listener matches, and it has no upstream");
+        return;
+    }
+    tell_route(w, route);
+    follow_pool(w, conf_upstream_pool(route->upstream, path));
+}
+
+struct json_object *
+explain_request(const struct shm *shm, const struct conf *conf, const struct explain_question *q,
+                char *why, size_t why_size)
+{
+    struct url url;
+    if (parse_url(q->url, &url) < 0) {
+        snprintf(why, why_size, "expected http://HOST[:PORT]/PATH, https://... or tcp://HOST:PORT");
+        return NULL;
+    }
+    struct way way = {.shm = shm, .conf = conf, .q = q, .told = json_object_new_object()};
+    const struct conf_listener *l = find_listener(conf, &url);
+    if (!l) {
+        tell(&way, "why", "no listener of this kind has this port");
+        return way.told;
+    }
+    tell(&way, "listener", l->name);
+    if (l->mode == CONF_TCP) {
+        follow_pool(&way, conf_upstream_pool(l->upstream, SLICE("")));
+    } else {
+        follow_http(&way, l, &url);
+    }
+    return way.told;
+}
