@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """gRPC end to end: clients and servers of grpcio, over h2c and over TLS on both sides."""
 
+import signal
 import threading
 import time
 
@@ -290,6 +291,21 @@ def test_silent_stream_ends_by_the_tunnel_timeout(make_setup):
     feed.end()
     assert error.code() == Code.DEADLINE_EXCEEDED
     assert error.details() == "tunnel_idle: no byte either way for too long"
+
+
+def test_stream_that_outlasts_the_drain_time_is_unavailable(make_setup):
+    setup = make_setup(drain_timeout="500ms")
+    feed = Feed()
+    answers = setup.calls.both_streams("Mirror")(feed)
+    feed.put(b"a")
+    assert next(answers) == b"a"
+    setup.akashd.send(signal.SIGTERM)
+    feed.put(b"b")
+    assert next(answers) == b"b"
+    error = fails(lambda: answers)
+    feed.end()
+    assert error.code() == Code.UNAVAILABLE
+    assert setup.akashd.wait_exit() == 0
 
 
 class Talk:

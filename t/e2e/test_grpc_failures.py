@@ -2,6 +2,8 @@
 """What clients of gRPC are told when akashd itself fails a call, and how that is logged and counted."""
 
 import json
+import shutil
+import subprocess
 
 import pytest
 from harness import free_port, http_config, until
@@ -170,6 +172,10 @@ def test_code_of_the_backend_is_counted(launch, scripted):
         with H2Client(port) as client:
             client.ask("POST", "/t.Test/Echo", GRPC, MESSAGE)
         until(lambda: count(akashd, code) == 1, code)
+    if shutil.which("promtool"):
+        done = subprocess.run(["promtool", "check", "metrics"], input=akashd.get("/metrics")[1],
+                              capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_client_of_http1_is_told_the_same_way(make_site):
