@@ -26,6 +26,11 @@ class Script:
         while self.step():
             pass
 
+    def restart(self):
+        """Forget a message that is not whole."""
+        self.buf.clear()
+        self.step = self._head
+
     def close(self):
         """No byte more: the end of a body that is delimited by it. Whether it was one."""
         if self.step != self._to_end:

@@ -89,6 +89,9 @@ class H2Client:
             return False
 
     def request(self, method="GET", target="/", fields=(), body=None, **kw):
+        """Also when the one before is not whole: a stream that has ended early needs no rest."""
+        self.script.restart()
+        self.upload = None
         self.send(build(method, target, fields, body, **kw))
 
     def ask(self, method="GET", target="/", fields=(), body=None, **kw):
@@ -97,8 +100,8 @@ class H2Client:
         return self.response()
 
     def cancel(self, code=ErrorCodes.CANCEL):
-        """RST_STREAM for the newest request."""
-        self.side.reset_stream(self.asked[-1][1], code)
+        """RST_STREAM for the newest request, whose answer is not read."""
+        self.side.reset_stream(self.asked.pop()[1], code)
 
     # -- reading
 
