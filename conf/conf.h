@@ -57,7 +57,7 @@ struct conf_listener_timeouts {
     uint32_t handshake, header, request_body, idle, send, tunnel;
 };
 struct conf_upstream_timeouts {
-    uint32_t connect, response, response_body, send, tunnel, total;
+    uint32_t connect, queue, response, response_body, send, tunnel, total;
 };
 
 /* A file that the configuration names. Its bytes are not kept: tls_server has what it needs. */
@@ -208,13 +208,15 @@ struct conf_upstream {
     struct conf_upstream_tls *tls; /* NULL: cleartext */
     enum conf_algorithm algorithm;
     enum conf_protocol protocol; /* http */
-    const char *hash_key; /* as in the file */
+    const char *hash_key;        /* as in the file */
     enum conf_key_kind hash_kind;
     struct slice hash_name; /* of the field, cookie or parameter */
     uint32_t slow_start_ms;
     struct breaker_rules *breaker; /* NULL: none */
     struct conf_retry *retry;      /* NULL: none */
     bool fail_open;
+    uint32_t queue_size; /* 0: no queue */
+    uint32_t max_connections;
     struct conf_backend *backends;
     unsigned nbackends;
     struct conf_pool *pools; /* pools[0] is used when no path matches; see conf_upstream_pool */

@@ -266,6 +266,13 @@ const struct option option_table[] = {
      .flags = OPT_FALSE | OPT_SHORT | OPT_POINTER, .object = OWN_BREAKER,
      .help = "Stops sending to a backend that fails, and finds out whether it has recovered with few "
              "requests: one state for all workers."},
+    {OWN_UPSTREAM, "queue", TYPE_OBJECT, "false", .flags = OPT_FALSE | OPT_SHORT,
+     .object = OWN_QUEUE,
+     .help = "Where requests wait while all backends have max_connections. false: they are refused."},
+    {OWN_UPSTREAM, "max_connections", TYPE_COUNT, "0", 0, ANY32,
+     IN(conf_upstream, max_connections),
+     .help = "Connections to all its backends at one time over all workers, idle ones included; 0: no "
+             "limit. Long form only."},
     {OWN_UPSTREAM, "fail_open", TYPE_BOOL, "false", IN(conf_upstream, fail_open), .flags = OPT_SHORT,
      .help = "When every backend is down or its breaker is open, send to them all the same."},
     {OWN_UPSTREAM, "retry", TYPE_OBJECT, "{}", IN(conf_upstream, retry),
@@ -356,6 +363,11 @@ const struct option option_table[] = {
      .help = "Of the upstream's backends that may be out by their breakers at one time; one always "
              "may."},
 
+    {OWN_QUEUE, "size", TYPE_COUNT, NULL, 1, 1000000, IN(conf_upstream, queue_size),
+     .flags = OPT_REQUIRED,
+     .help = "How many may wait, over all workers: first come first served in a worker, in turns "
+             "between workers. More are refused (queue_full)."},
+
     {OWN_RETRY, "attempts", TYPE_COUNT, "2", 1, 10, IN(conf_retry, attempts),
      .help = "Attempts after the first."},
     {OWN_RETRY, "on", TYPE_WORD, "[\"connect\", \"reset\"]", .flags = OPT_LIST,
@@ -396,6 +408,8 @@ const struct option option_table[] = {
     {OWN_UPSTREAM_TIMEOUTS, "connect", TYPE_DURATION, "\"5s\"", 0, MONTH,
      IN(conf_upstream_timeouts, connect),
      .help = "Connect to connected. Then the next backend, then 504."},
+    {OWN_UPSTREAM_TIMEOUTS, "queue", TYPE_DURATION, "\"5s\"", 0, MONTH,
+     IN(conf_upstream_timeouts, queue), .help = "Waiting for a place at a backend. Then 503."},
     {OWN_UPSTREAM_TIMEOUTS, "response", TYPE_DURATION, "\"60s\"", 0, MONTH,
      IN(conf_upstream_timeouts, response), .help = "Request sent to head of the answer. Then 504."},
     {OWN_UPSTREAM_TIMEOUTS, "response_body", TYPE_DURATION, "\"60s\"", 0, MONTH,
@@ -479,6 +493,7 @@ const struct option_object option_objects[OWN_COUNT] = {
     [OWN_UPSTREAM_TLS] = {"upstream tls", sizeof(struct conf_upstream_tls),
                           "TLS towards the backends of an upstream."},
     [OWN_BREAKER] = {"circuit_breaker", sizeof(struct breaker_rules), "Of each backend."},
+    [OWN_QUEUE] = {"queue", 0, NULL},
     [OWN_RETRY] = {"retry", sizeof(struct conf_retry), NULL},
     [OWN_BUDGET] = {"budget", sizeof(struct conf_budget), "Of retry."},
     [OWN_BACKOFF] = {"backoff", sizeof(struct conf_backoff), "Of retry."},

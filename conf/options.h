@@ -34,6 +34,7 @@ enum option_owner {
     OWN_UPSTREAM_TIMEOUTS,
     OWN_UPSTREAM_TLS,
     OWN_BREAKER,
+    OWN_QUEUE,
     OWN_RETRY,
     OWN_BUDGET,
     OWN_BACKOFF,

@@ -16,12 +16,13 @@
 #include "master/row_sum.h"
 #include "shared/clock.h"
 
-enum family_span { ONCE, PER_LISTENER, PER_BACKEND, PER_LIMIT };
+enum family_span { ONCE, PER_LISTENER, PER_BACKEND, PER_LIMIT, PER_UPSTREAM };
 
 struct item {
     const struct conf_listener *listener; /* PER_LISTENER */
     const struct conf_backend *backend;   /* PER_BACKEND */
     const struct conf_rate_limit *limit;  /* PER_LIMIT */
+    const struct conf_upstream *upstream; /* PER_UPSTREAM */
 };
 
 struct family {
@@ -93,7 +94,8 @@ static void
 put_sample(struct metrics *m, const char *name, const char *suffix, const struct item *item,
            const char *more)
 {
-    bool has_labels = item->listener || item->backend || item->limit || *more;
+    bool has_item = item->listener || item->backend || item->limit || item->upstream;
+    bool has_labels = has_item || *more;
     fprintf(m->out, "%s%s%s", name, suffix, has_labels ? "{" : "");
     if (item->listener) {
         put_label(m->out, "listener", item->listener->name);
@@ -105,7 +107,10 @@ put_sample(struct metrics *m, const char *name, const char *suffix, const struct
     if (item->limit) {
         put_label(m->out, "name", item->limit->name);
     }
-    bool is_second = *more && (item->listener || item->backend || item->limit);
+    if (item->upstream) {
+        put_label(m->out, "upstream", item->upstream->name);
+    }
+    bool is_second = *more && has_item;
     fprintf(m->out, "%s%s%s ", is_second ? "," : "", more, has_labels ? "}" : "");
 }
 
@@ -292,6 +297,14 @@ emit_backend_histogram(struct metrics *m, const struct family *f, const struct i
     put_histogram(m, f, item, row_sum_backend_offset(item->backend->slot, f->offset));
 }
 
+static void
+emit_waiting(struct metrics *m, const struct family *f, const struct item *item)
+{
+    size_t offset =
+        offsetof(struct shm_ledger, upstreams_waiting) + item->upstream->slot * sizeof(shm_u64);
+    put_count(m, f, item, "", shm_gauge_read(m->shm, offset));
+}
+
 /* 0 closed, 1 half-open, 2 open. */
 static void
 emit_breaker_state(struct metrics *m, const struct family *f, const struct item *item)
@@ -395,6 +408,8 @@ static const struct family families[] = {
     {"akash_request_duration_seconds", "histogram", "Request received to answer sent",
      PER_LISTENER, emit_listener_histogram, offsetof(struct shm_row_listener, duration), ""},
     LIMIT_COUNTERS(LIMIT_COUNTER)
+    GAUGE("akash_queue_waiting", "Requests and streams that wait for a place at a backend",
+          PER_UPSTREAM, emit_waiting, 0)
     GAUGE("akash_backend_up", "0 when health checks found the backend down",
           PER_BACKEND, emit_backend_up, 0)
     GAUGE("akash_backend_active_connections", "Exchanges under way",
@@ -475,6 +490,13 @@ next_item(struct metrics *m, enum family_span span, struct item *item)
     }
     if (span == PER_LIMIT) {
         return next_limit(m, item);
+    }
+    if (span == PER_UPSTREAM) {
+        if (m->upstream == m->conf->nupstreams) {
+            return false;
+        }
+        item->upstream = &m->conf->upstreams[m->upstream++];
+        return true;
     }
     for (; m->upstream < m->conf->nupstreams; m->upstream++, m->backend = 0) {
         struct conf_upstream *up = &m->conf->upstreams[m->upstream];

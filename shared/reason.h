@@ -28,6 +28,8 @@
     X(backend_tls, 502, UNAVAILABLE, "there is no TLS connection with the backend") \
     X(no_backend, 503, UNAVAILABLE, "no backend is available") \
     X(breaker_open, 503, UNAVAILABLE, "the circuit breaker of every backend is open") \
+    X(queue_full, 503, RESOURCE_EXHAUSTED, "too many requests wait for a backend") \
+    X(queue_timeout, 503, UNAVAILABLE, "waiting for a backend took too long") \
     X(over_limit, 503, RESOURCE_EXHAUSTED, "too many connections") \
     X(draining, 503, UNAVAILABLE, "the server is shutting down") \
     X(connect_timeout, 504, UNAVAILABLE, "connecting to the backend took too long") \

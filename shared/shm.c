@@ -402,6 +402,10 @@ shm_fold_row(struct shm *shm, unsigned row)
     for (unsigned i = 0; i < shm_slots_end(shm, SHM_LISTENER); i++) {
         is_done &= fold_gauge(shm, row, shm_gauge_listener(shm, r, i));
     }
+    for (unsigned i = 0; i < shm_slots_end(shm, SHM_UPSTREAM); i++) {
+        is_done &= fold_gauge(shm, row, shm_gauge_waiting(shm, r, i));
+        is_done &= fold_gauge(shm, row, shm_gauge_upstream(shm, r, i));
+    }
     for (unsigned i = 0; i < shm_slots_end(shm, SHM_BACKEND); i++) {
         is_done &= fold_gauge(shm, row, shm_gauge_active(shm, r, i));
         is_done &= fold_gauge(shm, row, shm_gauge_open(shm, r, i));

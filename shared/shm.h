@@ -186,7 +186,10 @@ struct shm_shared_backend {
 };
 struct shm_shared_upstream {
     _Alignas(SHM_CACHE_LINE) shm_u64 cursor;
-    shm_u64 budget; /* of retries: budget.h */
+    shm_u64 budget;  /* of retries: budget.h */
+    shm_u64 waiting; /* streams that wait for a place */
+    shm_u64 turn;    /* row from which on the next place is given */
+    shm_u64 open;    /* connections, busy and idle, of all its backends */
 };
 struct shm_shared_listener {
     _Alignas(SHM_CACHE_LINE) shm_u64 connections;
@@ -225,6 +228,8 @@ struct shm_row_backend {
 struct shm_ledger {
     shm_u64 connections;
     shm_u64 listeners[SHM_LISTENERS];
+    shm_u64 upstreams_waiting[SHM_UPSTREAMS];
+    shm_u64 upstreams_open[SHM_UPSTREAMS];
     shm_u64 backends_active[SHM_BACKENDS];
     shm_u64 backends_open[SHM_BACKENDS];
 };
@@ -367,7 +372,8 @@ shm_gauge_sub(struct shm_row *row, struct shm_gauge g)
 bool
 shm_gauge_try_add(struct shm_row *row, struct shm_gauge g, uint64_t limit);
 
-/* Client connections in all, of one listener; exchanges and connections of one backend. */
+/* Client connections in all, of one listener; waiting streams and backend connections of an
+ * upstream; exchanges and connections of one backend. */
 static inline struct shm_gauge
 shm_gauge_connections(struct shm *shm, struct shm_row *row)
 {
@@ -378,6 +384,19 @@ static inline struct shm_gauge
 shm_gauge_listener(struct shm *shm, struct shm_row *row, unsigned slot)
 {
     return (struct shm_gauge){&shm->s->listeners[slot].connections, &row->ledger.listeners[slot]};
+}
+
+static inline struct shm_gauge
+shm_gauge_waiting(struct shm *shm, struct shm_row *row, unsigned slot)
+{
+    return (struct shm_gauge){&shm->s->upstreams[slot].waiting,
+                              &row->ledger.upstreams_waiting[slot]};
+}
+
+static inline struct shm_gauge
+shm_gauge_upstream(struct shm *shm, struct shm_row *row, unsigned slot)
+{
+    return (struct shm_gauge){&shm->s->upstreams[slot].open, &row->ledger.upstreams_open[slot]};
 }
 
 static inline struct shm_gauge
@@ -451,6 +470,19 @@ shm_keys_rotate(struct shm *shm, uint64_t wall_s);
 bool
 shm_keys_find(const struct shm *shm, const uint8_t *name, uint64_t wall_s,
               struct shm_ticket_key *out, bool *is_current);
+
+/* Whose turn it is to get a place that became free: a row to begin looking from. */
+static inline uint64_t
+shm_turn_get(const struct shm *shm, unsigned upstream)
+{
+    return shm_get(&shm->s->upstreams[upstream].turn);
+}
+
+static inline void
+shm_turn_set(struct shm *shm, unsigned upstream, unsigned row)
+{
+    shm_set(&shm->s->upstreams[upstream].turn, row);
+}
 
 /* Ticket for round robin: shared by all workers. */
 static inline uint64_t

@@ -255,9 +255,10 @@ put_json(struct line *l, const struct stream *s)
     put(l, ",\"tries\":%u,\"bytes_in\":%llu,\"bytes_out\":%llu", s->tries + (s->connected_us != 0),
         (unsigned long long)s->bytes_in, (unsigned long long)s->client.bytes);
     put(l,
-        ",\"request_s\":%.6f,\"queue_s\":0,\"connect_s\":%.6f,\"response_s\":%.6f,\"total_s\":%.6f",
-        seconds(s->first_us, s->begin_us), seconds(s->connect_us, s->connected_us),
-        seconds(http_of(s)->sent_us, http_of(s)->head_us), seconds(s->first_us, now));
+        ",\"request_s\":%.6f,\"queue_s\":%.6f,\"connect_s\":%.6f,\"response_s\":%.6f,\"total_s\":%.6f",
+        seconds(s->first_us, s->begin_us), (double)s->queue_us / 1e6,
+        seconds(s->connect_us, s->connected_us), seconds(http_of(s)->sent_us, http_of(s)->head_us),
+        seconds(s->first_us, now));
     put_json_text(l, "tls", s->tls_version);
     put(l, ",\"resumed\":%s", s->is_resumed ? "true" : "false");
     put_json_text(l, "user_agent", field(s, HTTP_FIELD_USER_AGENT));

@@ -6,9 +6,9 @@
 
 #include "shared/http1.h"
 #include "worker/http1_client_private.h"
-#include "worker/retry.h"
 #include "worker/http2_client.h"
 #include "worker/http2_session.h"
+#include "worker/retry.h"
 #include "worker/splice.h"
 
 #define LINGER_BYTES 65536

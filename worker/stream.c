@@ -13,6 +13,7 @@
 #include "worker/forward.h"
 #include "worker/grpc.h"
 #include "worker/limit.h"
+#include "worker/queue.h"
 #include "worker/retry.h"
 #include "worker/splice.h"
 #include "worker/stream_private.h"
@@ -20,6 +21,7 @@
 #include "worker/worker.h"
 
 #define HEAD_FIRST_BYTES 2048 /* of the arena, for a request head */
+#define RACES_MAX        16   /* for the last place at a backend */
 #define FREE_STREAMS_MAX 1024
 
 struct stream_block {
@@ -57,6 +59,7 @@ begin(struct stream *s, struct listener *l, struct conn *client, const struct en
         s->is_resumed = transport_tls_is_resumed(&client->io);
     }
     s->first_us = worker_now_us();
+    list_init(&s->queue_link);
     list_add_tail(&worker.streams, &s->link);
 }
 
@@ -221,6 +224,7 @@ stream_touch(struct stream *s)
 static void
 end_stream(struct stream *s)
 {
+    queue_forget(s);
     upstream_end_exchange(s);
     stream_enter(s, STREAM_DONE);
     if (s->http) {
@@ -435,16 +439,14 @@ void
 stream_on_connect_failed(struct stream *s, enum reason why)
 {
     s->server = (struct end){0};
-    if (why == REASON_over_limit && s->tries == STREAM_MAX_TRIES) {
-        stream_fail(s, why);
-        return;
-    }
     if (why == REASON_over_limit) {
         /* Another worker took the last place: no failure, but this one is full. */
-        s->tried[s->tries++] = (uint16_t)s->backend->index;
         stream_leave_backend(s);
-        s->reason = why;
-        upstream_acquire(s, s->pool);
+        if (++s->nraces < RACES_MAX) {
+            upstream_acquire(s, s->pool);
+        } else {
+            queue_wait(s);
+        }
         return;
     }
     stream_on_server_failed(s, why);

@@ -135,9 +135,13 @@ struct stream {
     bool is_on_reused; /* the server connection came from the idle list */
     uint64_t cut_ms;   /* a tunnel whose listener or backend has left the configuration: its end; 0:
                           none */
-    uint64_t begin_us; /* monotonic: head complete, tcp: accepted */
-    uint64_t first_us; /* first byte of the request */
-    uint64_t connect_us; /* connect began; 0: an idle connection was used */
+    struct list queue_link; /* queue.c */
+    uint64_t queued_us;     /* since when it waits there; 0: it does not */
+    uint64_t queue_us;      /* how long it has waited */
+    uint8_t nraces;         /* places that another worker took at the last moment */
+    uint64_t begin_us;      /* monotonic: head complete, tcp: accepted */
+    uint64_t first_us;      /* first byte of the request */
+    uint64_t connect_us;    /* connect began; 0: an idle connection was used */
     uint64_t connected_us;
     struct addr_ip client_ip;
     struct slice tls_version; /* of the client; empty: none */

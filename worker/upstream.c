@@ -11,6 +11,7 @@
 #include "worker/hash_key.h"
 #include "worker/http1_upstream.h"
 #include "worker/http2_upstream.h"
+#include "worker/queue.h"
 #include "worker/stream.h"
 #include "worker/tcp.h"
 #include "worker/worker.h"
@@ -35,8 +36,10 @@ upstream_usable(const struct conf_backend *b)
     if (!view) {
         return REASON_internal;
     }
-    if (b->max_connections != 0 && view->nidle == 0 &&
-        shm_get(view->open.shared) >= b->max_connections && !http2_upstream_has_room(view)) {
+    bool is_full = (b->max_connections != 0 && shm_get(view->open.shared) >= b->max_connections) ||
+                   (view->upstream_max_connections != 0 &&
+                    shm_get(view->upstream_open.shared) >= view->upstream_max_connections);
+    if (is_full && view->nidle == 0 && !http2_upstream_has_room(view)) {
         return REASON_over_limit;
     }
     return REASON_none;
@@ -157,7 +160,7 @@ pick(const struct stream *s)
         view.key = hash_key_of(s->upstream, s->http ? &s->http->req : NULL, &s->client_ip);
     }
     struct conf_backend *b = balance_pick(s->pool, &view);
-    if (!b && s->tries > 0 && s->reason != REASON_over_limit) {
+    if (!b && s->tries > 0) {
         view.is_usable = is_usable_again;
         b = balance_pick(s->pool, &view);
     }
@@ -203,6 +206,7 @@ upstream_end_exchange(struct stream *s)
     upstream_breaker_leave(s, b->slot);
     b->nstreams--;
     shm_gauge_sub(worker.row, b->active);
+    queue_on_room(b);
     upstream_drop_if_unused(b);
 }
 
@@ -270,7 +274,12 @@ upstream_acquire(struct stream *s, struct conf_pool *pool)
     struct backend *b = s->backend ? worker.backends[s->backend->slot] : NULL;
     s->upstream_name = slice_from_str(s->upstream->name);
     if (!b) {
-        stream_fail(s, reason_for_none(s));
+        enum reason why = reason_for_none(s);
+        if (why == REASON_over_limit) {
+            queue_wait(s);
+        } else {
+            stream_fail(s, why);
+        }
         return;
     }
     s->backend_name = slice_from_str(s->backend->id);

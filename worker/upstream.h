@@ -35,6 +35,10 @@ struct backend {
     struct list conns; /* conn.owned, all */
     struct list h2;    /* http2_upstream.link: those that take streams, or are being made */
     unsigned nidle, nconns, nstreams;
+    unsigned upstream_slot;
+    bool has_queue;                    /* streams may wait for it: queue.h */
+    struct shm_gauge upstream_open;    /* connections of all backends of the upstream */
+    uint32_t upstream_max_connections; /* cap of those; 0: none */
     unsigned epoch; /* goes up when the address or what is spoken there changes */
     struct addr addr;
     struct tls_remote *remote; /* NULL: cleartext */

@@ -224,19 +224,16 @@ log_no_socket(const struct stream *s, int error)
 
 /* An idle connection that this exchange may not use gives way to the one that it needs. */
 static bool
-count_conn(struct backend *b, uint64_t limit)
+count_conn(struct backend *b)
 {
-    if (shm_gauge_try_add(worker.row, b->open, limit)) {
-        return true;
-    }
-    if (list_is_empty(&b->idle)) {
+    if (!shm_gauge_try_add(worker.row, b->open, b->max_connections)) {
         return false;
     }
-    struct conn *oldest = list_last(&b->idle, struct conn, link);
-    upstream_unkeep(b, oldest);
-    upstream_conn_closed(b, oldest);
-    conn_close(oldest);
-    return shm_gauge_try_add(worker.row, b->open, limit);
+    if (!shm_gauge_try_add(worker.row, b->upstream_open, b->upstream_max_connections)) {
+        shm_gauge_sub(worker.row, b->open);
+        return false;
+    }
+    return true;
 }
 
 void
@@ -244,7 +241,7 @@ upstream_connect(struct stream *s)
 {
     struct backend *b = s->taken;
     const struct addr *to = &s->backend->addr;
-    if (!count_conn(b, s->backend->max_connections)) {
+    if (!count_conn(b) && !(upstream_close_oldest_idle(b) && count_conn(b))) {
         stream_on_connect_failed(s, REASON_over_limit);
         return;
     }
@@ -254,6 +251,7 @@ upstream_connect(struct stream *s)
     struct conn *c = fd >= 0 ? open_conn(s, b, fd) : NULL;
     if (!c) {
         int error = errno;
+        shm_gauge_sub(worker.row, b->upstream_open);
         shm_gauge_sub(worker.row, b->open);
         log_no_socket(s, error);
         stream_fail(s, REASON_internal);

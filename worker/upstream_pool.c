@@ -10,6 +10,7 @@
 #include "shared/log.h"
 #include "worker/http1_upstream.h"
 #include "worker/http2_upstream.h"
+#include "worker/queue.h"
 #include "worker/upstream_tls.h"
 #include "worker/worker.h"
 
@@ -84,6 +85,10 @@ apply_upstream(const struct conf_upstream *up)
         b->is_h2 = up->protocol == CONF_H2;
         b->addr = cb->addr;
         b->max_connections = cb->max_connections;
+        b->upstream_slot = up->slot;
+        b->has_queue = up->queue_size > 0;
+        b->upstream_max_connections = up->max_connections;
+        b->upstream_open = shm_gauge_upstream(worker.shm, worker.row, up->slot);
         b->max_idle = up->keepalive.connections;
         b->idle_ms = up->keepalive.idle;
         b->lifetime_ms = up->keepalive.lifetime;
@@ -178,8 +183,24 @@ upstream_take_idle(struct backend *b, bool must_be_recent)
 static bool
 is_wanted_elsewhere(const struct backend *b)
 {
-    return b->max_connections != 0 && worker.conf->workers > 1 &&
-           shm_get(b->open.shared) >= b->max_connections;
+    bool is_full = (b->max_connections != 0 && shm_get(b->open.shared) >= b->max_connections) ||
+                   (b->upstream_max_connections != 0 &&
+                    shm_get(b->upstream_open.shared) >= b->upstream_max_connections);
+    /* Without a queue nobody can ask for it later. */
+    return is_full && (b->has_queue ? queue_is_wanted_elsewhere(b) : worker.conf->workers > 1);
+}
+
+bool
+upstream_close_oldest_idle(struct backend *b)
+{
+    if (list_is_empty(&b->idle)) {
+        return false;
+    }
+    struct conn *oldest = list_last(&b->idle, struct conn, link);
+    upstream_unkeep(b, oldest);
+    upstream_conn_closed(b, oldest);
+    conn_close(oldest);
+    return true;
 }
 
 bool
@@ -214,6 +235,8 @@ upstream_conn_closed(struct backend *b, struct conn *c)
 {
     list_del(&c->owned);
     b->nconns--;
+    shm_gauge_sub(worker.row, b->upstream_open);
     shm_gauge_sub(worker.row, b->open);
+    queue_on_closed(b);
     upstream_drop_if_unused(b);
 }

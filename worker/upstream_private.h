@@ -29,6 +29,9 @@ upstream_take_idle(struct backend *b, bool must_be_recent);
 /* May one more connection of b lie idle, beside nidle others? */
 bool
 upstream_may_keep(const struct backend *b, unsigned nidle);
+/* false: it has none. */
+bool
+upstream_close_oldest_idle(struct backend *b);
 /* A removed backend's view goes with its last connection and exchange. */
 void
 upstream_drop_if_unused(struct backend *b);

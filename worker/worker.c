@@ -25,6 +25,7 @@
 #include "worker/listener.h"
 #include "worker/operator.h"
 #include "worker/prepare.h"
+#include "worker/queue.h"
 #include "worker/stream.h"
 #include "worker/upstream.h"
 
@@ -273,6 +274,7 @@ on_wake(evutil_socket_t fd, short what, void *arg)
         log_error("wake descriptor: %s", strerror(errno));
     }
     operator_heed();
+    queue_on_wake();
 }
 
 /* ---- the loop ---- */
@@ -297,6 +299,7 @@ static void
 on_wheel(evutil_socket_t fd, short what, void *arg)
 {
     wheel_run(&worker.wheel, worker_now_ms());
+    queue_tick();
 }
 
 /* Conns that asked to be run again; those that ask while this runs have the next turn. */
@@ -319,6 +322,7 @@ turn(void)
     worker.now_us = 0;
     event_base_loop(worker.base, flags);
     run_runnable();
+    queue_run();
     http2_session_flush_all();
     conn_flush_any();
     access_log_flush();
