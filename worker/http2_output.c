@@ -3,8 +3,9 @@
  * http2_output.c - HTTP/2 frames that go out: see http2_private.h.
  *
  * A session that has something to write holds a room, where its frames are gathered as they are
- * made: body bytes are copied once, from where they were read to behind their frame header. At the
- * end of the loop turn, or when a room is full, its bytes leave in one write.
+ * made: body bytes are copied once, from where they were read to behind their frame header, and
+ * bulk over plain TCP not at all. At the end of the loop turn, or when a room is full, its bytes
+ * leave in one write.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -15,10 +16,11 @@
 #define ROOM_BYTES     65536 /* four TLS records */
 #define FREE_ROOMS_MAX 32
 #define FRAME_HEADER   9
+#define BULK_BYTES     4096 /* are not copied */
 
 struct http2_room {
     struct http2_room *next;
-    size_t len;
+    size_t put, len; /* put <= len: what conn_put() knows of already */
     char bytes[ROOM_BYTES];
 };
 
@@ -45,6 +47,7 @@ acquire_room(struct http2_session *ses)
             return false;
         }
     }
+    room->put = 0;
     room->len = 0;
     ses->room = room;
     return true;
@@ -68,12 +71,21 @@ http2_room_release(struct http2_session *ses)
 }
 
 static void
+put_room(struct http2_session *ses)
+{
+    struct http2_room *room = ses->room;
+    conn_put(ses->conn, room->bytes + room->put, room->len - room->put);
+    room->put = room->len;
+}
+
+static void
 write_room(struct http2_session *ses)
 {
     struct http2_room *room = ses->room;
     if (room && room->len > 0) {
-        conn_put(ses->conn, room->bytes, room->len);
+        put_room(ses);
         conn_flush(ses->conn);
+        room->put = 0;
         room->len = 0;
     }
 }
@@ -129,6 +141,19 @@ http2_body_of(struct http2_stream *st)
     return (nghttp2_data_provider){.source.ptr = st, .read_callback = on_body_wanted};
 }
 
+/* Bytes that stay where they are until the pump has ended. Many go from there, behind what is in
+ * the room; TLS would copy them itself. */
+static void
+put_direct(struct http2_session *ses, struct slice bytes)
+{
+    if (bytes.len < BULK_BYTES || ses->conn->io.tls) {
+        gather(ses, bytes.ptr, bytes.len);
+        return;
+    }
+    put_room(ses);
+    conn_put(ses->conn, bytes.ptr, bytes.len);
+}
+
 /* Take n of the waiting bytes into the room. */
 static void
 gather_body(struct http2_stream *st, size_t n)
@@ -142,7 +167,7 @@ gather_body(struct http2_stream *st, size_t n)
     size_t rest = n - first;
     assert(rest <= st->direct.len);
     if (rest > 0) {
-        gather(st->session, st->direct.ptr, rest);
+        put_direct(st->session, slice_of(st->direct.ptr, rest));
         st->direct = slice_of(st->direct.ptr + rest, st->direct.len - rest);
     }
 }
@@ -187,6 +212,9 @@ http2_pump(struct http2_session *ses)
         gather(ses, bytes, (size_t)n);
     }
     http2_leave(ses);
+    if (ses->room && ses->room->put > 0) {
+        write_room(ses); /* what lies elsewhere does not stay there */
+    }
     http2_session_mark(ses);
 }
 

@@ -11,10 +11,9 @@
 #include "worker/http2_private.h"
 #include "worker/worker.h"
 
-#define READ_BUDGET   8
-#define WINDOW_MAX    (16 * 1024 * 1024) /* of a connection */
-#define QUEUE_MAX     256 /* frames that wait for a peer that does not read: reading stops */
-#define DEFLATE_BYTES 4096
+#define READ_BUDGET 8
+#define WINDOW_MAX  (16 * 1024 * 1024) /* of a connection */
+#define QUEUE_MAX   256 /* frames that wait for a peer that does not read: reading stops */
 #define CREDIT_FRAME \
     8 /* what a useless frame costs; a window update is cheap, and gRPC sends many */
 #define CREDIT_WINDOW  1
