@@ -113,7 +113,8 @@ def test_fifty_reloads_under_load_lose_nothing(launch, farm, echo, authority):
     loads = [Load(plan.web, keepalive=64, fresh=64, target="/load", check=farm.check,
                   tag=lambda head, body: body),
              Load(plan.webs, keepalive=4, fresh=2, target="/load", check=farm.check,
-                  tls=authority.client_context())]
+                  tls=authority.client_context()),
+             Load(plan.web, keepalive=4, fresh=2, target="/load", check=farm.check, pause=0.005, http2=True)]
     for load in loads:
         load.wait_total(50)
     began = time.monotonic()

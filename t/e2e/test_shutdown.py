@@ -11,7 +11,7 @@ import pytest
 from harness import (Client, Echo, Farm, Gate, Load, Streams, free_port, http_config, tcp_config, until)
 from harness.akashd import binary
 from harness.backend import chunked, fixed, head
-from harness.fronts import TlsFront
+from harness.fronts import FRONTS, TlsFront
 from harness.traffic import backlog, stopwatch, wait_serving
 
 GRACE = 2  # seconds that an idle client has for one more request
@@ -271,17 +271,20 @@ def test_second_signal_ends_the_lame_duck(launch, farm):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-def test_no_request_is_lost_under_load(launch, farm, secure):
+@pytest.mark.parametrize("front", FRONTS, ids=lambda f: f.name)
+def test_no_request_is_lost_under_load(launch, farm, front):
     """Clients ask until their connect is refused. Eight times, for the moment of TERM is a different one."""
-    port, front = free_port(), TlsFront()
-    extra = front.listener() if secure else {}
+    port, secure, http2 = free_port(), front.scheme == "https", front.version == 2
+    extra = front.listener()
     tls = TlsFront.authority.client_context() if secure else None
+    if tls and http2:
+        tls.set_alpn_protocols(["h2"])
     akashd = launch(http_config(port, farm.addresses, listener=extra, workers=2), start=False)
-    for _ in range(4 if secure else 8):
+    for _ in range(4 if secure or http2 else 8):
         akashd.start()
         wait_serving(akashd, 2)
-        load = Load(port, keepalive=24, fresh=24, check=farm.check, until_refused=True, tls=tls)
+        load = Load(port, keepalive=24, fresh=24, check=farm.check, until_refused=True, tls=tls,
+                    http2=http2)
         load.wait_total(200)
         since = stopwatch()
         akashd.send(signal.SIGTERM)

@@ -16,6 +16,13 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from h2.config import H2Configuration
+from h2.errors import ErrorCodes
+from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
+from h2.exceptions import ProtocolError
+
+from .h2side import Connection
+
 HEAD_END = b"\r\n\r\n"
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.I)
 CLOSE = re.compile(rb"\r\nconnection:[^\r]*\bclose\b", re.I)
@@ -41,6 +48,7 @@ class Account:
     tags: Counter = field(default_factory=Counter)
     latencies: list = field(default_factory=list)
     connects: int = 0
+    not_taken: int = 0  # requests over HTTP/2 that the server refused without looking; asked again
     idle_ends: int = 0  # connections that were ended by FIN between requests
 
     @property
@@ -84,6 +92,14 @@ class _Exchange(asyncio.Protocol):
         self.lost = self.lost or (type(error).__name__ if error else "FIN")
         self._wake()
 
+    def ask(self, request):
+        self.transport.write(request)
+
+    @property
+    def is_gone(self):
+        """Whether the server has ended the connection between two requests, as it may."""
+        return self.lost == "FIN" and not self.buf
+
     def _wake(self):
         if self.waiter and not self.waiter.done():
             self.waiter.set_result(None)
@@ -109,21 +125,102 @@ class _Exchange(asyncio.Protocol):
         return status, head, body
 
 
+class NotTaken(ConnectionError):
+    """The server says that it has not looked at the request: it may be sent again (RFC 9113 8.7)."""
+
+
+class _H2Exchange(_Exchange):
+    """The same over HTTP/2: one stream at a time. A connection that got GOAWAY is left after its answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.h2 = Connection(H2Configuration(header_encoding="latin-1"))
+        self.goaway = None
+        self.reset = None
+        self.head = None
+        self.is_whole = False
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.h2.initiate_connection()
+        self._flush()
+
+    def _flush(self):
+        self.transport.write(self.h2.data_to_send())
+
+    def data_received(self, data):
+        try:
+            for event in self.h2.receive_data(data):
+                self._on_event(event)
+            self._flush()
+        except ProtocolError as why:
+            self.lost = f"{type(why).__name__}: {why}"
+        self._wake()
+
+    def _on_event(self, event):
+        if isinstance(event, ConnectionTerminated):
+            self.goaway = event
+        elif isinstance(event, ResponseReceived):
+            self.head = event.headers
+        elif isinstance(event, DataReceived):
+            self.buf += event.data
+            self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, StreamEnded):
+            self.is_whole = True
+        elif isinstance(event, StreamReset) and not self.is_whole:
+            self.reset = event.error_code
+
+    def ask(self, request):
+        """request as HTTP/1 has it, without a body."""
+        method, target, _ = request.split(b"\r\n", 1)[0].decode().split(" ")
+        self.head, self.is_whole, self.reset = None, False, None
+        self.buf.clear()
+        self.stream = self.h2.get_next_available_stream_id()
+        self.h2.send_headers(self.stream, [(":method", method), (":scheme", "http"), (":path", target),
+                                           (":authority", "load")], end_stream=True)
+        self._flush()
+
+    def _raise_if_not_taken(self):
+        is_left_out = self.goaway and self.goaway.last_stream_id < self.stream
+        if self.reset == ErrorCodes.REFUSED_STREAM or is_left_out:
+            raise NotTaken("not taken")
+        if self.reset is not None:
+            raise ConnectionError(f"RST_STREAM {self.reset}")
+
+    async def answer(self):
+        while not self.is_whole:
+            self._raise_if_not_taken()
+            await self.more()
+        status = int(dict(self.head)[":status"])
+        head = "".join(f"\r\n{n}: {v}" for n, v in self.head).encode("latin-1")
+        body = bytes(self.buf)
+        self.buf.clear()
+        return status, head + (b"\r\nconnection: close\r\n\r\n" if self.goaway else b"\r\n\r\n"), body
+
+    @property
+    def is_gone(self):
+        return bool(self.lost == "FIN" or self.goaway)
+
+
 class Load:
     """keepalive clients that keep their connection and fresh ones that open one for each request.
 
     check(status, head, body) returns None when the answer is right, else why not.
     tag(head, body), if given, names what the answer is counted under in account.tags.
     limit is how many requests each client makes at most; with until_refused a client whose connect is
-    refused is through, which then is no failure.
+    refused is through, which then is no failure. With http2 all of them speak it; what a server says not to have
+    taken is asked again.
     """
 
     def __init__(self, port, keepalive=0, fresh=0, target="/", host="127.0.0.1", tls=None, limit=None,
-                 check=None, tag=None, timeout=15, body=None, pause=0.0, until_refused=False):
+                 check=None, tag=None, timeout=15, body=None, pause=0.0, until_refused=False,
+                 http2=False):
         self.port, self.host, self.tls, self.limit = port, host, tls, limit
         self.check = check or (lambda s, h, b: None if s == 200 else f"status {s}")
         self.tag, self.timeout, self.pause = tag, timeout, pause
         self.until_refused = until_refused
+        self.kind = _H2Exchange if http2 else _Exchange
+        assert not (http2 and body), "bodies are for HTTP/1 here"
         self.account = Account()
         self.began = time.monotonic()
         self.stopping = threading.Event()
@@ -170,9 +267,9 @@ class Load:
     async def _connect(self):
         loop = asyncio.get_running_loop()
         if self.port is None:
-            _, end = await loop.create_unix_connection(_Exchange, self.host)
+            _, end = await loop.create_unix_connection(self.kind, self.host)
         else:
-            _, end = await loop.create_connection(_Exchange, self.host, self.port, ssl=self.tls,
+            _, end = await loop.create_connection(self.kind, self.host, self.port, ssl=self.tls,
                                                   server_hostname="localhost" if self.tls else None)
         self.account.connects += 1
         return end
@@ -186,18 +283,22 @@ class Load:
             try:
                 if end is None:
                     end = await asyncio.wait_for(self._connect(), self.timeout)
-                elif end.lost == "FIN" and not end.buf:
+                elif end.is_gone:
                     self.account.idle_ends += 1
                     end.transport.close()
                     phase, end = "connect", None
                     end = await asyncio.wait_for(self._connect(), self.timeout)
                 phase = "answer"
-                end.transport.write(request)
+                end.ask(request)
                 status, head, body = await asyncio.wait_for(end.answer(), self.timeout)
                 self._count(name, number, status, head, body, began, end)
                 if not keep or CLOSE.search(head):
                     end.transport.close()
                     end = None
+            except NotTaken:
+                self.account.not_taken += 1
+                end.transport.close()
+                end = None
             except (OSError, ssl.SSLError, asyncio.TimeoutError, ValueError) as why:
                 if self.until_refused and phase == "connect" and isinstance(why, ConnectionRefusedError):
                     return
