@@ -5,8 +5,9 @@
  *     grpc_origin PORT     listens on 127.0.0.1:PORT
  *
  * Whatever is called, a whole request is answered with one message of MESSAGE_BYTES and, in
- * trailers, status 0. What one read brings is answered in one write. A client belongs to the epoll
- * set that names it and is freed when its connection closes.
+ * trailers, status 0; a request without a body is no call, and gets the bytes of the message alone.
+ * What one read brings is answered in one write. A client belongs to the epoll set that names it
+ * and is freed when its connection closes.
  */
 #include "t/bench/loopback.h"
 
@@ -28,6 +29,8 @@
 #define EVENTS_MAX    256
 #define STREAMS_MAX   1000
 #define WINDOW_BYTES  (1 << 24)
+
+enum { IS_CALL, IS_PLAIN };
 
 struct client {
     int fd;
@@ -65,7 +68,10 @@ read_answer(nghttp2_session *session, int32_t id, uint8_t *out, size_t room, uin
     memcpy(out, answer + sent, n);
     nghttp2_session_set_stream_user_data(session, id, (void *)(uintptr_t)(sent + n));
     if (n == left) {
-        *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+    }
+    if (n == left && source->fd == IS_CALL) {
+        *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
         nghttp2_submit_trailer(session, id, trailers, 1);
     }
     return (ssize_t)n;
@@ -76,11 +82,21 @@ on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
     static const nghttp2_nv head[] = {FIELD(":status", "200"),
                                       FIELD("content-type", "application/grpc")};
-    const nghttp2_data_provider body = {.read_callback = read_answer};
-    bool is_message = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
+    static const nghttp2_nv plain_head[] = {FIELD(":status", "200"),
+                                            FIELD("content-type", "text/plain"),
+                                            FIELD("content-length", "1024")};
+    const nghttp2_data_provider body = {.source.fd = IS_CALL, .read_callback = read_answer};
+    const nghttp2_data_provider plain = {.source.fd = IS_PLAIN, .read_callback = read_answer};
+    int32_t id = frame->hd.stream_id;
 
-    if (is_message && frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
-        nghttp2_submit_response(session, frame->hd.stream_id, head, 2, &body);
+    if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) {
+        return 0;
+    }
+    if (frame->hd.type == NGHTTP2_DATA) {
+        nghttp2_submit_response(session, id, head, 2, &body);
+    } else if (frame->hd.type == NGHTTP2_HEADERS) {
+        nghttp2_session_set_stream_user_data(session, id, (void *)(uintptr_t)PREFIX_BYTES);
+        nghttp2_submit_response(session, id, plain_head, 3, &plain);
     }
     return 0;
 }

@@ -60,7 +60,13 @@ def call(port, row):
             raise BenchError(f"call of {row.path}: {error.code()}: {error.details()}") from error
 
 
-def verify_grpc(process, row, grpc_origin_port):
+def verify_grpc(programs, process, row, grpc_origin_port):
+    """The door with HTTP/2 on both sides: by a call, or by a plain request where the row has no message."""
+    if not row.message:
+        expected = fetch_http2(programs, grpc_origin_port, row.path, False)
+        if expected[1] != row.size or fetch_http2(programs, process.doors[row.door], row.path, False) != expected:
+            raise BenchError(f"GET {row.path}: not the origin's {row.size} bytes")
+        return
     expected = call(grpc_origin_port, row)
     if len(expected) != row.size:
         raise BenchError(f"the origin answers {row.path} with {len(expected)} bytes")
@@ -150,7 +156,7 @@ def load_command(programs, port, row, seconds, body):
     if row.kind == "h2load":
         grpc = ["-d", body, "-H", "content-type: application/grpc", "-H", "te: trailers"]
         return [programs["h2load"], "-c", str(row.clients), "-m", str(row.streams), "-w", "24",
-                "-W", "28", "-D", str(seconds), *(grpc if row.door == "grpc" else []), url]
+                "-W", "28", "-D", str(seconds), *(grpc if row.message else []), url]
     command = [programs["wrk"], "--threads", "1", "--connections", str(row.clients), "--duration",
                f"{seconds}s", "--latency", "--script", os.path.join(HERE, "report.lua")]
     if row.close:

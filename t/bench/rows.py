@@ -24,7 +24,7 @@ class Row:
     path: str = "/1k"
     size: int = KIB  # bytes of the body of the answer
     clients: int = 64
-    message: int = 0  # grpc: bytes of the request's message
+    message: int = 0  # grpc: bytes of the request's message; 0: a GET
     close: bool = False  # a connection per request
     bulk: bool = False  # requests are counted by bytes: few are large
     floor: str = ""  # the relay it is held against; none for TLS
@@ -74,6 +74,9 @@ HTTP2 = [
 ]
 
 GRPC = [
+    Row("h2c-h2c-1k", "HTTP/2 in cleartext both ways, 16 clients of 16 streams, 1 KB answers",
+        kind="h2load", door="grpc", http2=True, path="/1k", clients=16, streams=16,
+        max_best=0.70),
     Row("grpc-unary", "gRPC unary, h2c both ways, 16 clients of 16 streams, 1 KB answers",
         kind="h2load", door="grpc", http2=True, path="/bench.Test/Unary", clients=16, streams=16,
         message=100, max_best=0.70),
