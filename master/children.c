@@ -309,14 +309,16 @@ child_kill(struct child *child, int signal_number)
 bool
 children_all_serve(uint64_t gen)
 {
+    unsigned workers = 0;
     for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
         const struct child *child = &master.children[i];
         if (child->is_wanted &&
             (child->state != SHM_CHILD_SERVING || child->gen != gen || !child->is_committed)) {
             return false;
         }
+        workers += child->is_wanted && !child_is_monitor(child);
     }
-    return true;
+    return workers >= master.count; /* one may still wait for a row */
 }
 
 bool

@@ -75,6 +75,59 @@ rows_give_back(unsigned row)
     shm_set(&master.shm.m->workers[row].owner, 0);
 }
 
+/* ---- room ---- */
+
+static bool is_ended[SHM_ROWS]; /* by us, and not given back yet */
+
+static bool
+is_foreign(const struct shm_child *record)
+{
+    uint64_t owner = shm_get(&record->owner);
+    return owner != 0 && owner != (uint64_t)getpid();
+}
+
+/* A worker of a former master that retires; the one with the oldest configuration. -1: none. */
+static int
+oldest_retiring(void)
+{
+    int oldest = -1;
+    for (unsigned row = 0; row < SHM_ROWS; row++) {
+        const struct shm_child *record = &master.shm.m->workers[row];
+        if (!is_foreign(record) || is_ended[row] || shm_get(&record->pid) == 0 ||
+            shm_get(&record->state) != SHM_CHILD_RETIRING) {
+            continue;
+        }
+        if (oldest < 0 || shm_get(&master.shm.rows[row]->oldest_gen) <
+                              shm_get(&master.shm.rows[oldest]->oldest_gen)) {
+            oldest = (int)row;
+        }
+    }
+    return oldest;
+}
+
+bool
+rows_make_room(unsigned count)
+{
+    unsigned pending = 0;
+    for (unsigned row = 0; row < SHM_ROWS; row++) {
+        is_ended[row] = is_ended[row] && is_foreign(&master.shm.m->workers[row]);
+        pending += is_ended[row];
+    }
+    for (; pending < count; pending++) {
+        int row = oldest_retiring();
+        if (row < 0) {
+            return false;
+        }
+        const struct shm_child *record = &master.shm.m->workers[row];
+        log_warn("worker %llu of master %llu: ended before its time: its row is needed",
+                 (unsigned long long)shm_get(&record->index),
+                 (unsigned long long)shm_get(&record->owner));
+        kill((pid_t)shm_get(&record->pid), SIGKILL);
+        is_ended[row] = true;
+    }
+    return true;
+}
+
 /* ---- of the dead ---- */
 
 /* true: it is nobody's now. */

@@ -23,6 +23,11 @@ rows_take(unsigned row);
 void
 rows_give_back(unsigned row);
 
+/* Every row is taken: end workers of former masters that retire, the oldest first, until count rows
+ * are about to become free. false: there are not so many. */
+bool
+rows_make_room(unsigned count);
+
 /* In charge from now on: recover the rows of every other master that dies. */
 void
 rows_watch(void);

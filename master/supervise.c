@@ -105,8 +105,6 @@ static void
 respawn_on_event(evutil_socket_t fd, short what, void *arg)
 {
     struct child *child = arg;
-    (void)fd;
-    (void)what;
     if (child->is_wanted && child->pid == 0) {
         child_spawn(child);
     } else if (!child_fold(child)) {
@@ -203,34 +201,57 @@ supervise_revive(struct child *child)
     child_prepare(child, &master.current, false);
 }
 
-static void
+/* false: every row is taken by another master. */
+static bool
 supervise_add_worker(unsigned index)
 {
     struct child *child = supervise_retiring((int)index, true);
     if (child) {
         supervise_revive(child);
-        return;
+        return true;
     }
     child = supervise_free_row(index);
-    if (!child) {
-        child = supervise_retiring(-1, false);
-        if (!child) {
-            log_error("worker %u: no row is free for it", index);
-            stop_failed(MASTER_EXIT_START);
-            return;
-        }
-        log_warn("%s: ended before its time: its row is needed", child_name(child));
-        child_kill(child, SIGKILL);
-        child->is_wanted = true; /* its end makes room for the new one */
-        child->index = index;
-        return;
+    if (child) {
+        child_want(child, index);
+        return true;
     }
-    child_want(child, index);
+    child = supervise_retiring(-1, false);
+    if (!child) {
+        return false;
+    }
+    log_warn("%s: ended before its time: its row is needed", child_name(child));
+    child_kill(child, SIGKILL);
+    child->is_wanted = true; /* its end makes room for the new one */
+    child->index = index;
+    return true;
+}
+
+static void
+supervise_on_room(evutil_socket_t fd, short what, void *arg)
+{
+    if (!master_is_stopping()) {
+        supervise_set_count(master.count);
+    }
+}
+
+/* Their masters give the rows back when they have seen the ends. */
+static void
+supervise_wait_for_room(unsigned missing)
+{
+    const struct timeval wait = {.tv_usec = FOLD_RETRY_MS * 1000};
+    if (!rows_make_room(missing)) {
+        log_error("no row of the segment is free for %u workers", missing);
+        takeover_fail("no row of the segment is free for all workers");
+        stop_failed(MASTER_EXIT_START);
+    } else {
+        event_base_once(master.base, -1, EV_TIMEOUT, supervise_on_room, NULL, &wait);
+    }
 }
 
 void
 supervise_set_count(unsigned count)
 {
+    unsigned missing = 0;
     master.count = count;
     for (unsigned i = 0; i < SHM_ROWS; i++) {
         struct child *child = &master.children[i];
@@ -239,9 +260,10 @@ supervise_set_count(unsigned count)
         }
     }
     for (unsigned index = 0; index < count; index++) {
-        if (!supervise_worker(index)) {
-            supervise_add_worker(index);
-        }
+        missing += !supervise_worker(index) && !supervise_add_worker(index);
+    }
+    if (missing > 0) {
+        supervise_wait_for_room(missing);
     }
     if (!takeover_is_pending()) {
         supervise_want_monitor();

@@ -73,6 +73,12 @@ def rows(daemon):
     return sorted((w["index"], w["state"]) for w in status(daemon)["workers"])
 
 
+def retired(daemon):
+    """Wait until no worker of a former master accepts; for an instant both do."""
+    until(lambda: not [w for w in json.loads(daemon.ctl("-j", "status").stdout)["status"]["workers"]
+                       if w["state"] == "retiring" and w["accepting"]], "the former workers' last client")
+
+
 def state_of(daemon):
     """What must be as before when an upgrade was refused: who runs, and what the operators find."""
     pids = {p.pid for p in daemon.children()}
@@ -124,6 +130,7 @@ def test_streams_live_until_retire_timeout(launch, farm, echo):
     began = time.monotonic()
     daemon.upgrade()
     streams.check()
+    retired(daemon)
     fresh = Streams(tcp, 2)
     for sock in streams.socks:
         sock.settimeout(PATIENCE)
@@ -426,6 +433,33 @@ def test_rows_are_enough_for_masters_that_retire_together(launch, farm, echo):
     daemon.wait_metric("akash_active_connections", lambda v: v == 96)
     daemon.stop()  # ends the former masters as well
     for streams in every:
+        streams.close()
+
+
+@pytest.mark.timeout(120)
+def test_row_that_is_needed_ends_the_oldest_worker_that_retires(launch, echo):
+    """Three masters with 43 workers each are one more than there are rows."""
+    tcp = free_port()
+    daemon = launch(http_config(tcp, [echo.address], listener={"mode": "tcp"}, workers=43, retire_timeout="5m"))
+    first = Streams(tcp, 500)
+    daemon.upgrade(deadline=60)
+    retired(daemon)
+    second = Streams(tcp, 500)
+    master = daemon.former[0].pid
+    daemon.upgrade(deadline=60)
+    ended = [line for line in daemon.log if "ended before its time" in line]
+    assert len(ended) == 1 and f"of master {master}:" in ended[0]
+    second.check()
+    cut = 0
+    for sock in first.socks:
+        try:
+            sock.sendall(b"x")
+            cut += sock.recv(1) != b"x"
+        except OSError:
+            cut += 1
+    assert 0 < cut < 100
+    daemon.wait_metric("akash_active_connections", lambda v: v == 1000 - cut)
+    for streams in (first, second):
         streams.close()
 
 
