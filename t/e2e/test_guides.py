@@ -188,7 +188,7 @@ def test_manual_pages_have_no_mistake():
 def test_manual_pages_know_every_option(program, page):
     if not (TOP / "master" / page).exists():
         pytest.skip(f"there is no {page}")
-    text = (TOP / "master" / page).read_text()
+    text = (TOP / "master" / page).read_text().replace("\\-", "-")  # roff writes a minus so
     usage = run(binary(program), "-h").stdout
     letters = set(re.findall(r"(?<![\w-])-([A-Za-z])\b", usage))
     words = set(re.findall(r"(?<!\w)--([a-z][a-z-]*)", usage))
