@@ -20,8 +20,7 @@ FOLDER = TOP / "scripts" / "dashboards"
 DASHBOARD = json.loads((FOLDER / "akashd.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 
-pytestmark = pytest.mark.skipif(not (shutil.which("promtool") and shutil.which("prometheus")),
-                                reason="prometheus is not installed")
+pytestmark = pytest.mark.paper
 
 
 def promtool(*args):

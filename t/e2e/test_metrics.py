@@ -4,7 +4,6 @@
 import json
 import os
 import resource
-import shutil
 import signal
 import socket
 import subprocess
@@ -30,7 +29,6 @@ def served(launch, scripted):
     return akashd, port, backend
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
 def test_promtool_has_nothing_to_say(served):
     akashd, _, _ = served
     _, text = akashd.get("/metrics")

@@ -131,6 +131,7 @@ def test_build_dependencies_are_those_of_the_scripts():
     assert set(wanted) | {"debhelper-compat", "check"} == listed
 
 
+@pytest.mark.paper
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(os.geteuid() != 0, reason="dpkg needs root")

@@ -19,6 +19,7 @@ SERVICE = TOP / "scripts" / "service"
 BUILT = Path(binary()).parent / "scripts" / "service"
 UNITS = ("akashd", "akashd-unprivileged")
 
+pytestmark = pytest.mark.paper
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -151,7 +152,6 @@ def calls_of(unit):
     return allowed
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_every_system_call_passes_the_filter_of_the_unit(launch, backend, tmp_path):
     trace, port = tmp_path / "trace", free_port()
     daemon = launch(checked_config(port, backend, tmp_path), start=False,
@@ -210,7 +210,6 @@ def test_example_configuration_is_good():
     run(binary(), "-t", "-c", str(SERVICE / "akashd.json"))
 
 
-@pytest.mark.skipif(not (shutil.which("logrotate") or os.path.exists("/usr/sbin/logrotate")), reason="no logrotate")
 def test_logrotate_loses_no_line(launch, backend, tmp_path):
     logs, port = tmp_path / "logs", free_port()
     logs.mkdir(mode=0o755)
