@@ -157,7 +157,9 @@ http2_strict_judge(struct http2_session *ses)
 }
 
 /* RFC 9113 6.9.2: where SETTINGS make a window overflow, the connection is in error, not the
- * stream. Of a WINDOW_UPDATE that does, nghttp2 tells on_invalid_frame first. */
+ * stream. So it is here for one who sends more than a window lets him (6.9.1 leaves that open):
+ * nghttp2 tells neither apart. Of a WINDOW_UPDATE that goes too far it tells on_invalid_frame
+ * first. */
 int
 http2_strict_on_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *arg)
 {

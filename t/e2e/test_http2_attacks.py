@@ -301,6 +301,22 @@ def test_client_that_does_not_read_at_all_is_cut(site):
                     peer.sock.recv(1000000)
 
 
+def test_sender_of_more_than_its_window_is_in_error(build_site):
+    """The backend does not even accept, so that not a byte of the window is given back (RFC 9113 6.9.1)."""
+    hole = RawBackend(backlog=0).stuff()
+    upstreams = {"hole": {"backends": [{"address": hole.address}], "health_check": False,
+                          "timeouts": {"connect": "30s"}}}
+    site = build_site(H2C, upstreams=upstreams, routes=[{"path": "/hole", "upstream": "hole"}])
+    with site.frames() as peer:
+        window = peer.theirs[INITIAL_WINDOW]
+        peer.put(headers(1, block(request("POST", "/hole")), END_HEADERS),
+                 *[data(1, bytes(min(FRAME, window - at))) for at in range(0, window, FRAME)])
+        peer.expect_nothing()
+        peer.put(data(1, b"x"))
+        peer.expect_connection_error(Code.FLOW_CONTROL_ERROR)
+    hole.close()
+
+
 # -- streams that are begun and not ended
 
 

@@ -22,7 +22,7 @@ def assert_error(answer, status, reason):
     words = re.findall(r"[A-Za-z0-9._-]{8,128}", answer.text)
     assert [w for w in words if any(c.isdigit() for c in w)], f"no request id in {answer.text!r}"
     assert answer.fields.get("X-Request-ID", "") in answer.text
-    assert answer.reason, "a reason phrase helps people"
+    assert answer.reason or answer.version == "2", "a reason phrase helps people"
 
 
 # -- what each error says
@@ -178,8 +178,8 @@ def test_limits_of_the_head_are_exact_in_bytes(make_site):
 
 
 @pytest.fixture
-def small_bodies(make_site):
-    return make_site(listener={"limits": {"body_bytes": 1000}})
+def small_bodies(make_any_site):
+    return make_any_site(listener={"limits": {"body_bytes": 1000}})
 
 
 def test_body_of_the_limit_passes(small_bodies):
@@ -193,7 +193,8 @@ def test_counted_body_over_the_limit_is_413_and_never_sent(small_bodies):
     client = small_bodies.client()
     client.send(build("POST", "/", [("Content-Length", 1001)]), "POST")
     assert_error(client.response(), 413, "body_too_large")
-    assert small_bodies.backend.received == b""
+    small_bodies.fence()
+    assert [r.target for r in small_bodies.backend.requests] == ["/fence"]
 
 
 def test_client_that_expects_is_spared_a_body_over_the_limit(small_bodies):
@@ -209,7 +210,7 @@ def test_chunked_body_over_the_limit_is_413_and_never_whole(small_bodies):
                 + b"0\r\n\r\n", "POST")
     answer = client.response()
     assert_error(answer, 413, "body_too_large")
-    assert answer.closes
+    assert answer.closes == (small_bodies.front.version == 1)
     small_bodies.fence()
     assert not [r for r in small_bodies.backend.requests if r.complete and r.target != "/fence"]
 
