@@ -82,7 +82,7 @@ def make_site(build_site):
 
 @pytest.fixture(params=PLAIN_WAYS, ids=lambda way: way.name)
 def make_any_site(request, build_site):
-    """build_site, over each protocol on either side, in cleartext."""
+    """build_site, over HTTP/1 on both sides and over HTTP/2 on both, in cleartext."""
     way = request.param
     return lambda **kw: build_site(**{"front": way.front, "back": way.back, **kw})
 
