@@ -281,9 +281,10 @@ advise(const struct conf *conf, const struct advice_facts *facts)
 {
     static char lines[ADVICE_MAX][ADVICE_TEXT_SIZE];
     unsigned n = advice_write(conf, facts, lines);
+    size_t len = 0;
     why[0] = '\0';
-    for (unsigned i = 0; i < n; i++) {
-        strncat(why, lines[i], sizeof(why) - strlen(why) - 1);
+    for (unsigned i = 0; i < n && len < sizeof(why); i++) {
+        len += (size_t)snprintf(why + len, sizeof(why) - len, "%s", lines[i]);
     }
     return n;
 }
