@@ -96,6 +96,13 @@ on_read_due(struct http1_client *hc)
         stream_fail(hc->stream, REASON_body_timeout);
         break;
     case CLIENT_WAIT: break;
+    case CLIENT_LINGER:
+        if (conn_is_blocked(&hc->conn)) { /* not all has been said: the send timeout rules */
+            conn_set_read_due(&hc->conn, worker_now_ms() + LINGER_MS);
+        } else {
+            http1_client_close(hc);
+        }
+        break;
     case CLIENT_IDLE:
         if (hc->may_be_http2 && hc->conn.in) {
             hc->may_be_http2 = false; /* it will not be known: a head that is too slow */

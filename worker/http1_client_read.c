@@ -386,7 +386,7 @@ http1_client_read(struct http1_client *hc)
         if (!read_once(hc) || c->is_http2) {
             break;
         }
-        if (hc->state == CLIENT_LINGER && hc->discarded > LINGER_BYTES) {
+        if (hc->state == CLIENT_LINGER && hc->discarded > LINGER_BYTES && !conn_is_blocked(c)) {
             http1_client_close(hc);
         }
     }

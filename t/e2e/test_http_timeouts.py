@@ -5,6 +5,7 @@ Times are taken from the event that starts the deadline to the event that shows 
 ticks in steps of 64 ms, so an end may come that much early or late; above, a busy machine is given room.
 """
 
+import json
 import socket
 import threading
 import time
@@ -216,6 +217,31 @@ def test_reader_that_takes_nothing_is_reset(make_site):
     assert site.backend.requests[0].gone.wait(PATIENCE), "the exchange was not given up"
     answer = client.response()
     assert not answer.complete and answer.end == "rst"
+
+
+@pytest.mark.http1_client
+def test_the_last_answer_to_a_slow_reader_is_whole(make_site):
+    """What is kept for it when the exchange is over waits as long as the send timeout lets it."""
+    site = site_with(make_site, {"send": FAR})
+    pieces = [b"x" * 100000] * 120
+    site.backend.answer(answers.chunked(pieces))
+    client = site.client(rcvbuf=65536, record=False)
+    client.request(fields=[("Connection", "close")])
+    head = client.response_head()
+    taken, never = 0, threading.Event()
+
+    def served():
+        status = json.loads(site.akashd.get("/status.json")[1])
+        return sum(b["served"] for u in status["upstreams"] for b in u["backends"])
+    while not served():
+        taken += len(client.sock.recv(50000))
+    never.wait(2.6)  # longer than akashd waits for a client that may still be sending
+    tail = b""
+    while piece := client.sock.recv(1 << 20):
+        taken += len(piece)
+        tail = (tail + piece)[-5:]
+    assert head.status == 200
+    assert taken + len(client.buf) >= sum(map(len, pieces)) and tail == b"0\r\n\r\n", "the end was cut off"
 
 
 def test_reader_that_makes_progress_is_not_reset(make_site):
