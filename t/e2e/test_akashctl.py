@@ -78,7 +78,7 @@ def test_drain_under_load_loses_nothing_and_lasts(daemon, farm):
     for index in (0, 1):
         victim = daemon.workers()[index].pid
         os.kill(victim, signal.SIGKILL)
-        until(lambda: index in daemon.workers() and daemon.workers()[index].pid != victim, "a successor")
+        until(lambda: index in (now := daemon.workers()) and now[index].pid != victim, "a successor")
         assert "b1" not in tags(daemon, farm, 30)
     assert backend(daemon, drained)["served"] == served
     assert daemon.ctl("ready", f"site/{drained}").returncode == 0
@@ -153,7 +153,7 @@ def test_weight_is_exact_over_all_workers_and_survives_a_reload(daemon, farm):
     daemon.reload()
     victim = daemon.workers()[0]
     victim.kill()
-    until(lambda: 0 in daemon.workers() and daemon.workers()[0].pid != victim.pid, "a successor")
+    until(lambda: 0 in (now := daemon.workers()) and now[0].pid != victim.pid, "a successor")
     assert tags(daemon, farm, 100) == {"b0": 10, "b1": 10, "b2": 80}
     assert daemon.ctl("weight", f"site/{farm.addresses[2]}", "1").returncode == 0
     assert set(tags(daemon, farm, 30).values()) == {10}

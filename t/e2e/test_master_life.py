@@ -63,7 +63,7 @@ def test_killed_worker_is_replaced_within_a_second(launch, backend):
         victim = daemon.workers()[0]
         start = time.monotonic()
         victim.kill()
-        until(lambda: 0 in daemon.workers() and daemon.workers()[0].pid != victim.pid, "a successor",
+        until(lambda: 0 in (now := daemon.workers()) and now[0].pid != victim.pid, "a successor",
               1.0)
         assert time.monotonic() - start < 1
         until(lambda: ask(port) == 200, "service")

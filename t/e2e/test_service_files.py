@@ -89,7 +89,7 @@ def full_life(daemon, port, backend):
     daemon.reload()
     worker = daemon.workers()[0]
     worker.kill()
-    until(lambda: 0 in daemon.workers() and daemon.workers()[0].pid != worker.pid, "another worker")
+    until(lambda: 0 in (now := daemon.workers()) and now[0].pid != worker.pid, "another worker")
     daemon.send(signal.SIGUSR1)
     daemon.wait_log("reopened")
     daemon.wait_metric("akash_backend_up", lambda value: value == 1)
