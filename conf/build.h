@@ -47,9 +47,10 @@ conf_source_read_public(struct conf_source *src, const char *path, struct slice 
 /* conf_upstream_tls.c. After the backends. */
 void
 conf_check_upstream_tls(struct conf_build *build, struct conf_upstream *up, struct node *node);
-/* conf_check.c: what stands at the top, and routes. */
+/* conf_check.c: what stands at the top. */
 void
 conf_check_top(struct conf_build *build);
+/* conf_route.c: conditions and actions. After upstreams. */
 void
 conf_check_routes(struct conf_build *build);
 

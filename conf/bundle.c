@@ -237,6 +237,10 @@ put_slots(FILE *out, const struct conf *conf)
     for (unsigned i = 0; i < conf->nrate_limits; i++) {
         put_number(out, conf->rate_limits[i]->slot);
     }
+    put_number(out, conf->nroutes);
+    for (unsigned i = 0; i < conf->nroutes; i++) {
+        put_number(out, conf->routes[i].split.slot);
+    }
 }
 
 static char *

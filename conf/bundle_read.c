@@ -353,6 +353,10 @@ take_slots(struct conf *conf, struct cursor in)
     for (unsigned i = 0; i < conf->nrate_limits; i++) {
         conf->rate_limits[i]->slot = take_slot(&in, SHM_LIMITS);
     }
+    expect_count(&in, conf->nroutes);
+    for (unsigned i = 0; i < conf->nroutes; i++) {
+        conf->routes[i].split.slot = take_slot(&in, SHM_UPSTREAMS);
+    }
     return !in.is_broken && in.at == in.end;
 }
 

@@ -230,12 +230,76 @@ struct conf_upstream {
     struct conf_upstream_timeouts timeouts;
 };
 
+/* A condition on the value of a field or of a parameter of the query. */
+enum conf_match_kind {
+    CONF_MATCH_EXACT,
+    CONF_MATCH_PREFIX,
+    CONF_MATCH_SUFFIX,
+    CONF_MATCH_REGEX,
+    CONF_MATCH_PRESENT
+};
+struct conf_match {
+    const char *name;
+    const char *exact, *prefix, *suffix, *regex; /* as in the file: one of them, or present */
+    bool present;
+    enum conf_match_kind kind;
+    struct slice text;
+    struct pattern *pattern; /* conf/pattern.h */
+};
+
+struct conf_pair {
+    const char *name, *value;
+};
+/* Changes of a message's fields: remove, then set, then add. */
+struct conf_edit {
+    struct conf_pair *set, *add;
+    unsigned nset, nadd;
+    char **remove; /* NULL: none; else NULL-terminated */
+};
+
+struct conf_share {
+    const char *name;
+    struct conf_upstream *upstream;
+    uint32_t weight;
+};
+
+enum conf_scheme { CONF_SCHEME_SAME, CONF_SCHEME_HTTP, CONF_SCHEME_HTTPS };
+
 struct conf_route {
     char **listeners; /* NULL: all; else NULL-terminated */
     const char *host; /* lower case; NULL: any; "*.suffix" */
     const char *path; /* prefix by segments; NULL: none */
     const char *path_exact;
+    const char *path_regex;
+    struct pattern *path_pattern; /* of path_regex; NULL: none */
+    char **methods;               /* NULL: any; else NULL-terminated */
+    struct conf_match *headers, *query;
+    unsigned nheaders, nquery;
+    /* One of these is what becomes of the request. */
     struct conf_upstream *upstream;
+    struct conf_split {
+        struct conf_share *shares; /* NULL: none */
+        unsigned nshares;
+        uint16_t *schedule; /* indexes into shares; conf/schedule.h */
+        unsigned schedule_len;
+        unsigned slot;  /* of its cursor in the segment, among those of pools */
+        const char *id; /* of that slot */
+    } split;
+    struct conf_redirect {
+        enum conf_scheme scheme;
+        const char *host, *path; /* NULL: the request's own */
+        uint16_t status;
+    } * redirect;
+    struct conf_respond {
+        uint16_t status;
+        const char *body;
+    } * respond;
+    struct conf_rewrite {
+        const char *path_prefix, *host; /* NULL: as it is */
+    } * rewrite;
+    struct conf_edit *request_headers, *response_headers; /* NULL: none */
+    struct cidr *allow, *deny;
+    unsigned nallow, ndeny;
     struct conf_rate_limit *rate_limit; /* NULL: none */
 };
 

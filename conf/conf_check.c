@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * conf_check.c - what stands at the top of the file, and routes.
+ * conf_check.c - what stands at the top of the file.
  */
 #include "conf/build.h"
 #include "shared/shm.h"
@@ -145,50 +145,4 @@ conf_check_top(struct conf_build *build)
     check_account(build, build->root, "group", true);
     check_account(build, control, "group", true);
     build->conf->control.given = path && !path->is_default;
-}
-
-/* ---- routes ---- */
-
-static const struct conf_listener *
-find_listener(const struct conf *conf, const char *name)
-{
-    for (unsigned i = 0; i < conf->nlisteners; i++) {
-        if (conf->listeners[i].name && strcmp(conf->listeners[i].name, name) == 0) {
-            return &conf->listeners[i];
-        }
-    }
-    return NULL;
-}
-
-static void
-check_route_listeners(struct conf_build *build, struct node *list)
-{
-    for (struct node *child = list ? list->first : NULL; child; child = child->next) {
-        if (child->kind != NODE_STRING || child->is_bad) {
-            continue;
-        }
-        const struct conf_listener *listener = find_listener(build->conf, child->text);
-        if (!listener) {
-            report_value(build->report, child, "there is no listener %s", child->text);
-        } else if (listener->mode != CONF_HTTP) {
-            report_value(build->report, child, "listener %s is in tcp mode: it has no routes",
-                         child->text);
-        }
-    }
-}
-
-void
-conf_check_routes(struct conf_build *build)
-{
-    struct conf *conf = build->conf;
-    struct node *routes = node_get(build->root, "routes");
-    struct node *child = routes ? routes->first : NULL;
-    for (unsigned i = 0; i < conf->nroutes && child; i++, child = child->next) {
-        struct node *exact = node_get(child, "path_exact");
-        if (exact && node_get(child, "path")) {
-            report_key(build->report, exact, "excluded by \"path\"");
-        }
-        check_route_listeners(build, node_get(child, "listeners"));
-        conf->routes[i].upstream = conf_find_upstream(build, child, "upstream");
-    }
 }

@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 
+#include "conf/pattern.h"
 #include "shared/shm.h"
 
 #define IN(type, member) \
@@ -71,8 +72,8 @@ const struct option option_table[] = {
     {OWN_TOP, "routes", TYPE_OBJECT, "[]", LIST_IN(conf, routes, nroutes), .flags = OPT_LIST,
      .object = OWN_ROUTE,
      .help = "Which upstream a request goes to. Candidates are ordered by host (exact, longest "
-             "wildcard, any), then path (exact, longest prefix), then place in the file; the first "
-             "that matches wins. None: 404."},
+             "wildcard, any), then path (exact, longest prefix, regular expression, any), then place "
+             "in the file; the first whose conditions all hold wins. None: 404."},
     {OWN_TOP, "upstreams", TYPE_OBJECT, NULL, LIST_IN(conf, upstreams, nupstreams),
      .flags = OPT_MAP | OPT_NONEMPTY | OPT_REQUIRED, .object = OWN_UPSTREAM,
      .help = "Groups of backends, by name."},
@@ -214,11 +215,90 @@ const struct option option_table[] = {
      .help = "Prefix of the path, by whole segments: /api is for /api and /api/x, not for /apix."},
     {OWN_ROUTE, "path_exact", TYPE_PREFIX, NULL, 1, 4095, IN(conf_route, path_exact),
      .help = "The whole path."},
-    {OWN_ROUTE, "upstream", TYPE_NAME, NULL, 1, 64, .flags = OPT_REQUIRED,
-     .help = "Where the request goes."},
+    {OWN_ROUTE, "path_regex", TYPE_TEXT, NULL, 1, PATTERN_MAX, IN(conf_route, path_regex),
+     .help = "Regular expression (PCRE2) that is found somewhere in the path; '^' and '$' tie it to "
+             "the ends. A request on which an expression takes too long is answered 500."},
+    {OWN_ROUTE, "methods", TYPE_METHOD, NULL, 1, 32, IN(conf_route, methods),
+     .flags = OPT_LIST | OPT_NONEMPTY, .shown = "any", .help = "Methods that the route is for."},
+    {OWN_ROUTE, "headers", TYPE_OBJECT, NULL, LIST_IN(conf_route, headers, nheaders),
+     .flags = OPT_MAP | OPT_NONEMPTY | OPT_ANY_KEY, .object = OWN_MATCH, .shorthand = "exact",
+     .help = "Fields of the request that must have such values, by name. Of several fields of a "
+             "name one is enough."},
+    {OWN_ROUTE, "query", TYPE_OBJECT, NULL, LIST_IN(conf_route, query, nquery),
+     .flags = OPT_MAP | OPT_NONEMPTY | OPT_ANY_KEY, .object = OWN_MATCH, .shorthand = "exact",
+     .help = "The same for parameters of the query, whose escapes are decoded."},
+    {OWN_ROUTE, "upstream", TYPE_NAME, NULL, 1, 64,
+     .help = "Where the request goes. A route has exactly one of upstream, split, redirect and "
+             "respond."},
+    {OWN_ROUTE, "split", TYPE_OBJECT, NULL, LIST_IN(conf_route, split.shares, split.nshares),
+     .flags = OPT_LIST | OPT_NONEMPTY, .object = OWN_SHARE,
+     .help = "Upstreams that share the requests by weight, exactly over all workers."},
+    {OWN_ROUTE, "redirect", TYPE_OBJECT, NULL, IN(conf_route, redirect), .flags = OPT_POINTER,
+     .object = OWN_REDIRECT, .help = "The client is sent elsewhere. The query goes along."},
+    {OWN_ROUTE, "respond", TYPE_OBJECT, NULL, IN(conf_route, respond), .flags = OPT_POINTER,
+     .object = OWN_RESPOND, .help = "akashd itself answers."},
+    {OWN_ROUTE, "rewrite", TYPE_OBJECT, NULL, IN(conf_route, rewrite), .flags = OPT_POINTER,
+     .object = OWN_REWRITE, .help = "What the backend gets in place of what the client sent."},
+    {OWN_ROUTE, "request_headers", TYPE_OBJECT, NULL, IN(conf_route, request_headers),
+     .flags = OPT_POINTER, .object = OWN_EDIT, .help = "Changes of the fields that the backend gets."},
+    {OWN_ROUTE, "response_headers", TYPE_OBJECT, NULL, IN(conf_route, response_headers),
+     .flags = OPT_POINTER, .object = OWN_EDIT,
+     .help = "Changes of the fields that the client gets: of a backend's answer, of redirect and of "
+             "respond."},
+    {OWN_ROUTE, "allow", TYPE_CIDR, NULL, .flags = OPT_LIST | OPT_NONEMPTY, .shown = "all",
+     .help = "Networks whose clients may come; others get 403."},
+    {OWN_ROUTE, "deny", TYPE_CIDR, NULL, .flags = OPT_LIST | OPT_NONEMPTY, .shown = "none",
+     .help = "Networks whose clients get 403, allowed or not."},
     {OWN_ROUTE, "rate_limit", TYPE_OBJECT, NULL, IN(conf_route, rate_limit), .flags = OPT_POINTER,
      .object = OWN_RATE_LIMIT,
      .help = "How many requests a client may send along this route, besides the listener's limit."},
+
+    {OWN_MATCH, "exact", TYPE_TEXT, NULL, 0, 4095, IN(conf_match, exact),
+     .help = "The whole value. Exactly one of these keys is given."},
+    {OWN_MATCH, "prefix", TYPE_TEXT, NULL, 1, 4095, IN(conf_match, prefix),
+     .help = "What it begins with."},
+    {OWN_MATCH, "suffix", TYPE_TEXT, NULL, 1, 4095, IN(conf_match, suffix),
+     .help = "What it ends with."},
+    {OWN_MATCH, "regex", TYPE_TEXT, NULL, 1, PATTERN_MAX, IN(conf_match, regex),
+     .help = "Regular expression (PCRE2) that is found in it."},
+    {OWN_MATCH, "present", TYPE_BOOL, NULL, IN(conf_match, present),
+     .help = "Whether there is one at all."},
+
+    {OWN_SHARE, "upstream", TYPE_NAME, NULL, 1, 64, IN(conf_share, name), .flags = OPT_REQUIRED,
+     .help = "One that gets a share."},
+    {OWN_SHARE, "weight", TYPE_COUNT, "1", 1, 1000, IN(conf_share, weight),
+     .help = "How large it is beside the others."},
+
+    {OWN_REDIRECT, "scheme", TYPE_WORD, NULL, CONF_SCHEME_HTTP, 0, IN(conf_redirect, scheme),
+     .words = "http|https", .shown = "the request's", .help = "Scheme of the new location."},
+    {OWN_REDIRECT, "host", TYPE_TEXT, NULL, 1, 260, IN(conf_redirect, host),
+     .shown = "the request's; without its port where scheme is given",
+     .help = "Its host, with a port where it needs one."},
+    {OWN_REDIRECT, "path", TYPE_REQUEST, NULL, 1, 4095, IN(conf_redirect, path),
+     .shown = "the request's, with its query",
+     .help = "Its path. The request's query is kept unless this has one."},
+    {OWN_REDIRECT, "status", TYPE_COUNT, "302", 301, 308, IN(conf_redirect, status),
+     .help = "301 or 308 for good, 302, 303 or 307 for this time."},
+
+    {OWN_RESPOND, "status", TYPE_COUNT, "200", 200, 599, IN(conf_respond, status),
+     .help = "Status of the answer."},
+    {OWN_RESPOND, "body", TYPE_TEXT, "\"\"", 0, 65536, IN(conf_respond, body),
+     .help = "Its text. It is text/plain unless response_headers sets another Content-Type."},
+
+    {OWN_REWRITE, "path_prefix", TYPE_PREFIX, NULL, 1, 4095, IN(conf_rewrite, path_prefix),
+     .help = "Takes the place of the route's path (of path_exact: the whole path); goes before the "
+             "path where the route has none."},
+    {OWN_REWRITE, "host", TYPE_TEXT, NULL, 1, 260, IN(conf_rewrite, host),
+     .help = "The Host that the backend gets."},
+
+    {OWN_EDIT, "set", TYPE_TEXT, NULL, 0, 8192, LIST_IN(conf_edit, set, nset),
+     .flags = OPT_MAP | OPT_NONEMPTY | OPT_ANY_KEY,
+     .help = "Fields that have just that value then, by name."},
+    {OWN_EDIT, "add", TYPE_TEXT, NULL, 0, 8192, LIST_IN(conf_edit, add, nadd),
+     .flags = OPT_MAP | OPT_NONEMPTY | OPT_ANY_KEY,
+     .help = "Fields that are put behind those that are there, by name."},
+    {OWN_EDIT, "remove", TYPE_TEXT, NULL, 1, 256, IN(conf_edit, remove),
+     .flags = OPT_LIST | OPT_NONEMPTY, .help = "Names of fields that go, before the others come."},
 
     /* ---- rate limits ---- */
     {OWN_RATE_LIMIT, "name", TYPE_NAME, NULL, 1, 64, IN(conf_rate_limit, name),
@@ -484,6 +564,15 @@ const struct option_object option_objects[OWN_COUNT] = {
                                "Timeouts of a listener; 0 is none."},
     [OWN_RATE_LIMIT] = {"rate_limit", sizeof(struct conf_rate_limit), "Of a listener or a route."},
     [OWN_ROUTE] = {"route", sizeof(struct conf_route), "An element of routes."},
+    [OWN_MATCH] = {"match", sizeof(struct conf_match),
+                   "A condition of a route. The value alone may stand for the object."},
+    [OWN_SHARE] = {"share", sizeof(struct conf_share), "An element of split."},
+    [OWN_REDIRECT] = {"redirect", sizeof(struct conf_redirect), "Of a route."},
+    [OWN_RESPOND] = {"respond", sizeof(struct conf_respond), "Of a route."},
+    [OWN_REWRITE] = {"rewrite", sizeof(struct conf_rewrite), "Of a route."},
+    [OWN_EDIT] = {"headers", sizeof(struct conf_edit),
+                  "Changes of a message's fields; those that frame it, or are for one connection, "
+                  "and Host are not touched."},
     [OWN_UPSTREAM] = {"upstream", sizeof(struct conf_upstream), "A member of upstreams."},
     [OWN_BACKEND] = {"backend", sizeof(struct conf_backend), "An element of backends."},
     [OWN_HEALTH] = {"health_check", sizeof(struct conf_health), NULL},

@@ -27,6 +27,12 @@ enum option_owner {
     OWN_LISTENER_TIMEOUTS,
     OWN_RATE_LIMIT,
     OWN_ROUTE,
+    OWN_MATCH,
+    OWN_SHARE,
+    OWN_REDIRECT,
+    OWN_RESPOND,
+    OWN_REWRITE,
+    OWN_EDIT,
     OWN_UPSTREAM,
     OWN_BACKEND,
     OWN_HEALTH,
@@ -81,6 +87,7 @@ enum option_type {
 #define OPT_HTTP     0x80  /* of a health check: only with type http */
 #define OPT_GRPC     0x200 /* ... or grpc */
 #define OPT_POINTER  0x100 /* an object that may be absent: the struct has a pointer to it */
+#define OPT_ANY_KEY  0x400 /* of a map: its keys are names of others, such as of fields */
 
 struct option {
     enum option_owner owner;
@@ -89,10 +96,10 @@ struct option {
     const char *fallback;   /* JSON text of the default; NULL: absent */
     uint64_t min, max;      /* numbers; lengths of texts */
     unsigned offset, width; /* where in the owner's struct; width 0: it is not stored */
-    unsigned count_offset;  /* of a list of objects: where its length goes */
+    unsigned count_offset;  /* of a list of objects or of a map: where its length goes */
     unsigned flags;
     enum option_owner object;
-    const char *shorthand; /* a string stands for an object with this key */
+    const char *shorthand; /* a string stands for an object (of a map: a member) with this key */
     const char *words;     /* "http|tcp" */
     const char *shown;     /* the default in words, where fallback does not say it */
     const char *help;

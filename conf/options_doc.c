@@ -158,8 +158,11 @@ static struct json_object *
 schema_of_map(const struct option *row)
 {
     struct json_object *schema = schema_of_type("object");
-    set(schema, "propertyNames", schema_of_pattern("^[A-Za-z0-9._-]{1,64}$"));
-    set(schema, "additionalProperties", schema_of_one(row));
+    set(schema, "propertyNames",
+        schema_of_pattern(row->flags & OPT_ANY_KEY ? "^[!-~]{1,256}$" : "^[A-Za-z0-9._-]{1,64}$"));
+    set(schema, "additionalProperties",
+        row->shorthand ? schema_of_either(schema_of_one(row), schema_of_type("string"))
+                       : schema_of_one(row));
     set(schema, "minProperties", json_object_new_int(1));
     return schema;
 }
@@ -185,7 +188,7 @@ schema_of_row(const struct option *row)
     } else {
         schema = schema_of_one(row);
     }
-    if (row->shorthand) {
+    if (row->shorthand && !(row->flags & OPT_MAP)) {
         schema = schema_of_either(schema, schema_of_type("string"));
     }
     if (row->flags & OPT_FALSE) {

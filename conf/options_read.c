@@ -136,12 +136,33 @@ make_array(struct option_reader *reader, const struct option *row, const struct 
     return array;
 }
 
+/* "/path" for {"path": "/path"}; "off" for false. */
+static void
+expand_shorthand(struct option_reader *reader, const struct option *row, struct node *node)
+{
+    if (node->kind != NODE_STRING) {
+        return;
+    }
+    if (row->flags & OPT_FALSE && strcmp(node->text, "off") == 0) {
+        node->kind = NODE_BOOL;
+        node->yes = false;
+    } else if (row->shorthand) {
+        struct node *element = node_copy(reader->arena, node);
+        element->name = row->shorthand;
+        node->kind = NODE_OBJECT;
+        node->first = node->last = NULL;
+        node->count = 0;
+        node_append(node, element);
+    }
+}
+
 static void
 read_elements(struct option_reader *reader, const struct option *row, struct node *node, void *base)
 {
     char *array = make_array(reader, row, node, base);
     size_t i = 0;
     for (struct node *child = node->first; child; child = child->next, i++) {
+        expand_shorthand(reader, row, child);
         options_read(reader, row->object, child, array + i * option_objects[row->object].size);
     }
 }
@@ -160,6 +181,24 @@ read_strings(struct option_reader *reader, const struct option *row, struct node
     if (row->width) {
         memcpy((char *)base + row->offset, &texts, sizeof(texts));
     }
+}
+
+/* The members of a map of texts. */
+static void
+read_pairs(struct option_reader *reader, const struct option *row, struct node *node, void *base)
+{
+    struct conf_pair *pairs = conf_arena_array(reader->arena, node->count, sizeof(*pairs));
+    struct option one = *row;
+    unsigned n = 0;
+    one.flags = 0;
+    for (struct node *child = node->first; child; child = child->next) {
+        struct option_value value;
+        if (option_read_one(reader, &one, child, &value)) {
+            pairs[n++] = (struct conf_pair){child->name, value.text};
+        }
+    }
+    memcpy((char *)base + row->offset, &pairs, sizeof(pairs));
+    memcpy((char *)base + row->count_offset, &n, sizeof(n));
 }
 
 /* One value in place of a list of one. */
@@ -191,10 +230,29 @@ read_list(struct option_reader *reader, const struct option *row, struct node *n
     }
 }
 
+/* Whether its members may be called so at all is for those to say who know what they are. */
 static void
-check_map_key(struct option_reader *reader, struct node *child)
+check_any_key(struct option_reader *reader, struct node *child)
 {
     size_t len = strlen(child->name);
+    for (const char *at = child->name; *at; at++) {
+        if (*at <= ' ' || *at >= 0x7f) {
+            len = 0;
+        }
+    }
+    if (len == 0 || len > 256) {
+        report_key(reader->report, child, "expected a name of 1 to 256 visible ASCII characters");
+    }
+}
+
+static void
+check_map_key(struct option_reader *reader, const struct option *row, struct node *child)
+{
+    size_t len = strlen(child->name);
+    if (row->flags & OPT_ANY_KEY) {
+        check_any_key(reader, child);
+        return;
+    }
     size_t good = strspn(child->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                       "0123456789._-");
     if (len == 0 || len > 64 || good != len) {
@@ -214,28 +272,12 @@ read_map(struct option_reader *reader, const struct option *row, struct node *no
         report_value(reader->report, node, "expected at least one member");
     }
     for (struct node *child = node->first; child; child = child->next) {
-        check_map_key(reader, child);
+        check_map_key(reader, row, child);
     }
-    read_elements(reader, row, node, base);
-}
-
-/* "/path" for {"path": "/path"}; "off" for false. */
-static void
-expand_shorthand(struct option_reader *reader, const struct option *row, struct node *node)
-{
-    if (node->kind != NODE_STRING) {
-        return;
-    }
-    if (row->flags & OPT_FALSE && strcmp(node->text, "off") == 0) {
-        node->kind = NODE_BOOL;
-        node->yes = false;
-    } else if (row->shorthand) {
-        struct node *element = node_copy(reader->arena, node);
-        element->name = row->shorthand;
-        node->kind = NODE_OBJECT;
-        node->first = node->last = NULL;
-        node->count = 0;
-        node_append(node, element);
+    if (row->type == TYPE_OBJECT) {
+        read_elements(reader, row, node, base);
+    } else {
+        read_pairs(reader, row, node, base);
     }
 }
 

@@ -71,14 +71,14 @@ path_set_add(struct path_set *set, const char *path, int value)
     }
 }
 
-int
-path_set_find(const struct path_set *set, struct slice path)
+/* The longest prefix of path that has at most last bytes. */
+static int
+find_up_to(const struct path_set *set, struct slice path, size_t last)
 {
     int found = -1;
     uint32_t hash = HASH_START;
-    size_t last = set ? set->max_len : 0;
-    if (path.len < last) {
-        last = path.len;
+    if (!set || set->max_len < last) {
+        last = set ? set->max_len : 0;
     }
     for (size_t i = 0; i < last; i++) {
         hash = hash_byte(hash, path.ptr[i]);
@@ -89,6 +89,18 @@ path_set_find(const struct path_set *set, struct slice path)
         }
     }
     return found;
+}
+
+int
+path_set_find(const struct path_set *set, struct slice path)
+{
+    return find_up_to(set, path, path.len);
+}
+
+int
+path_set_find_shorter(const struct path_set *set, struct slice path)
+{
+    return find_up_to(set, path, path.len ? path.len - 1 : 0);
 }
 
 int

@@ -22,6 +22,9 @@ path_set_add(struct path_set *set, const char *path, int value);
 /* -1: none. set may be NULL: empty. */
 int
 path_set_find(const struct path_set *set, struct slice path);
+/* The longest prefix that is shorter than path itself. */
+int
+path_set_find_shorter(const struct path_set *set, struct slice path);
 int
 path_set_find_exact(const struct path_set *set, struct slice path);
 

@@ -1,18 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * router.h - choose a route by host and path. Built once per listener when a conf is loaded.
+ * router.h - choose the route of a request. Built once per listener when a conf is loaded.
  */
 #ifndef CONF_ROUTER_H
 #define CONF_ROUTER_H
 
 #include "conf/conf.h"
 
-/* The route for a request, or NULL. host: as received, may carry a port and a trailing dot and any
- * case; path: normalised. Order: (host: exact, longest wildcard, any), then (path: exact, longest
- * prefix), then place in the file. The first whose conditions all hold wins. The listener's own
- * upstream is the last route. */
+struct http_msg;
+struct pattern;
+
+/* The route for a request, or NULL. Its authority is as received, may carry a port and a trailing
+ * dot and any case; its path is normalised. Order: (host: exact, longest wildcard, any), then
+ * (path: exact, longest prefix, regular expression, any), then place in the file. The first whose
+ * conditions all hold wins. The listener's own upstream is the last route.
+ *
+ * Where a pattern gave up nobody knows which route it is: NULL, and *gave_up is that pattern, else
+ * NULL. */
 const struct conf_route *
-conf_router_find(const struct conf_router *router, struct slice host, struct slice path);
+conf_router_find(const struct conf_router *router, const struct http_msg *req,
+                 const struct pattern **gave_up);
 
 /* For conf_load: routes in the order of the file; last, when not NULL, comes after all of them. */
 struct conf_router *

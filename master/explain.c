@@ -11,6 +11,7 @@
 
 #include "conf/backend_state.h"
 #include "conf/rendezvous.h"
+#include "conf/route.h"
 #include "conf/router.h"
 #include "master/health.h"
 #include "master/operator.h"
@@ -306,7 +307,37 @@ tell_route(struct way *w, const struct conf_route *route)
     if (route->path_exact) {
         json_object_object_add(to, "path_exact", json_object_new_string(route->path_exact));
     }
+    if (route->path_regex) {
+        json_object_object_add(to, "path_regex", json_object_new_string(route->path_regex));
+    }
     json_object_object_add(w->told, "route", to);
+}
+
+/* The share of a split whose turn is next. */
+static struct conf_upstream *
+next_share(const struct way *w, const struct conf_split *split)
+{
+    uint64_t ticket = shm_get(&w->shm->s->upstreams[split->slot].cursor);
+    return split->shares[split->schedule[ticket % split->schedule_len]].upstream;
+}
+
+static void
+follow_route(struct way *w, const struct conf_route *route, struct slice path)
+{
+    struct addr_ip client;
+    bool is_known = w->q->client && addr_ip_parse(slice_from_str(w->q->client), &client) == 0;
+    tell_route(w, route);
+    if (is_known && !route_admits(route, &client)) {
+        tell_end(w, REASON_denied, "allow or deny of the route keep this client out");
+    } else if (route->redirect) {
+        tell(w, "why", "the route sends the client elsewhere");
+    } else if (route->respond) {
+        tell(w, "why", "akashd itself answers");
+    } else if (route->split.schedule) {
+        follow_pool(w, conf_upstream_pool(next_share(w, &route->split), path));
+    } else {
+        follow_pool(w, conf_upstream_pool(route->upstream, path));
+    }
 }
 
 static void
@@ -323,13 +354,21 @@ follow_http(struct way *w, const struct conf_listener *l, const struct url *url)
         tell_end(w, REASON_bad_request, "the path leads out of the root, or is malformed");
         return;
     }
-    const struct conf_route *route = conf_router_find(l->router, slice_from_str(host), path);
+    struct http_msg req = {.method_text = slice_from_str(w->q->method ? w->q->method : "GET"),
+                           .authority = slice_from_str(host),
+                           .target = path,
+                           .path = path};
+    const struct pattern *gave_up;
+    const struct conf_route *route = conf_router_find(l->router, &req, &gave_up);
+    if (gave_up) {
+        tell_end(w, REASON_internal, "a regular expression takes too long on this path");
+        return;
+    }
     if (!route) {
         tell_end(w, REASON_no_route, "no route of this listener matches, and it has no upstream");
         return;
     }
-    tell_route(w, route);
-    follow_pool(w, conf_upstream_pool(route->upstream, path));
+    follow_route(w, route, path);
 }
 
 struct json_object *

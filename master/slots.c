@@ -81,6 +81,13 @@ slots_claim(struct shm *shm, struct conf *conf, char *why, size_t why_size)
             return -1;
         }
     }
+    for (unsigned i = 0; i < conf->nroutes; i++) {
+        struct conf_split *split = &conf->routes[i].split;
+        if (split->id &&
+            slot_claim(shm, SHM_UPSTREAM, split->id, "", &split->slot, why, why_size) < 0) {
+            return -1;
+        }
+    }
     for (unsigned i = 0; i < conf->nupstreams; i++) {
         if (slots_claim_upstream(shm, &conf->upstreams[i], why, why_size) < 0) {
             return -1;
@@ -103,6 +110,11 @@ slots_sweep(struct shm *shm, const struct conf *conf, uint64_t gen)
     }
     for (unsigned i = 0; i < conf->nrate_limits; i++) {
         limits[conf->rate_limits[i]->slot] = true;
+    }
+    for (unsigned i = 0; i < conf->nroutes; i++) {
+        if (conf->routes[i].split.id) {
+            upstreams[conf->routes[i].split.slot] = true;
+        }
     }
     for (unsigned i = 0; i < conf->nupstreams; i++) {
         const struct conf_upstream *up = &conf->upstreams[i];

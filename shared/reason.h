@@ -10,6 +10,7 @@
 #define REASONS(X) \
     X(none, 0, OK, "") \
     X(bad_request, 400, INTERNAL, "the request is malformed") \
+    X(denied, 403, PERMISSION_DENIED, "this client is not admitted here") \
     X(no_route, 404, UNIMPLEMENTED, "nothing is served here") \
     X(method, 405, INTERNAL, "this method is not allowed") \
     X(header_timeout, 408, DEADLINE_EXCEEDED, "the request head took too long") \

@@ -160,6 +160,14 @@ http_of(const struct stream *s)
     return s->http ? s->http : &none;
 }
 
+/* What the client asked for, whatever the backend got. */
+static struct slice
+target_of(const struct stream *s)
+{
+    const struct stream_http *http = http_of(s);
+    return http->target.len > 0 ? http->target : http->req.target;
+}
+
 static struct slice
 field(const struct stream *s, enum http_field_id id)
 {
@@ -215,7 +223,7 @@ put_combined(struct line *l, const struct stream *s)
     if (http_of(s)->req.method_text.len > 0) {
         put_escaped(l, http_of(s)->req.method_text, "-");
         put(l, " ");
-        put_escaped(l, http_of(s)->req.target, "-");
+        put_escaped(l, target_of(s), "-");
         put(l, " %s", protocol_of(s));
     } else {
         put(l, "-");
@@ -247,7 +255,7 @@ put_json(struct line *l, const struct stream *s)
     put(l, "\"");
     put_json_text(l, "method", http_of(s)->req.method_text);
     put_json_text(l, "host", http_of(s)->req.authority);
-    put_json_text(l, "path", http_of(s)->req.target);
+    put_json_text(l, "path", target_of(s));
     put(l, ",\"protocol\":\"%s\",\"status\":%u,\"reason\":\"%s\"", protocol_of(s), s->status,
         s->reason == REASON_none ? "" : reason_table[s->reason].token);
     put_json_text(l, "upstream", s->upstream_name);

@@ -106,6 +106,33 @@ reply_make_for(struct reply *r, struct stream *s, enum reason why)
     }
 }
 
+void
+reply_make_own(struct reply *r, struct stream *s, unsigned status, struct slice body)
+{
+    bool has_length = status != 204 && status != 304;
+    r->head = (struct http_msg){.status = (uint16_t)status,
+                                .minor = 1,
+                                .phrase = http_status_phrase((int)status),
+                                .fields = r->fields,
+                                .max_fields = REPLY_FIELDS};
+    r->body = body;
+    forward_make_id(s);
+    add(r, SLICE("Date"), date_now());
+    add(r, SLICE("X-Request-ID"), s->http->request_id);
+    if (body.len > 0) {
+        add(r, SLICE("Content-Type"), SLICE("text/plain; charset=utf-8"));
+    }
+    if (has_length) {
+        int digits = snprintf(r->text, sizeof(r->text), "%zu", body.len);
+        add(r, SLICE("Content-Length"), slice_of(r->text, (size_t)digits));
+    }
+    if (body.len > 0 && s->http->req.method != HTTP_HEAD) {
+        r->head.body = HTTP_BODY_LENGTH;
+        r->head.length = body.len;
+    }
+    limit_put_fields(s, &r->head);
+}
+
 size_t
 reply_write_http1(char *out, const struct reply *r, bool is_close, bool is_head)
 {

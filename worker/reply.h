@@ -28,6 +28,11 @@ reply_make(struct reply *r, enum reason why, unsigned status, struct slice id);
 void
 reply_make_for(struct reply *r, struct stream *s, enum reason why);
 
+/* The answer of a route: r->head of that status with Date, X-Request-ID and, for a body, its type
+ * and length; there is room for one field more and LIMIT_FIELDS. */
+void
+reply_make_own(struct reply *r, struct stream *s, unsigned status, struct slice body);
+
 /* Write it as HTTP/1 into out (REPLY_MAX bytes). is_head: without the body (HEAD). Returns its
  * length. */
 size_t

@@ -7,7 +7,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include "conf/router.h"
+#include "shared/grpc.h"
 #include "shared/tls.h"
 #include "worker/access_log.h"
 #include "worker/forward.h"
@@ -15,6 +15,7 @@
 #include "worker/limit.h"
 #include "worker/queue.h"
 #include "worker/retry.h"
+#include "worker/route.h"
 #include "worker/splice.h"
 #include "worker/stream_private.h"
 #include "worker/upstream.h"
@@ -348,19 +349,36 @@ stream_begin(struct stream *s)
         stream_fail(s, why);
         return;
     }
-    const struct conf_route *route =
-        conf_router_find(s->conf_listener->router, s->http->req.authority, s->http->req.path);
-    if (!route) {
-        stream_fail(s, REASON_no_route);
+    struct slice path = s->http->req.path;
+    why = route_find(s);
+    if (why != REASON_none) {
+        stream_fail(s, why);
         return;
     }
-    if (!is_within_limits(s, route)) {
+    if (!is_within_limits(s, s->http->route) || !route_follow(s)) {
         return;
     }
-    s->upstream = route->upstream;
     limit_total(s);
     retry_deposit(s);
-    upstream_acquire(s, conf_upstream_pool(route->upstream, s->http->req.path));
+    upstream_acquire(s, conf_upstream_pool(s->upstream, path));
+}
+
+void
+stream_answer(struct stream *s, struct http_msg *m, struct slice body)
+{
+    s->status = m->status;
+    s->has_head = true;
+    s->client.is_recv_done = s->http->req.body == HTTP_BODY_NONE;
+    s->http->grpc_code = (uint8_t)grpc_code_of_status(m->status);
+    s->client.ops->send_head(s, &s->client, m);
+    if (m->body != HTTP_BODY_NONE) {
+        s->client.ops->send_body(s, &s->client, body);
+        s->client.bytes = body.len;
+    }
+    s->client.ops->send_end(s, &s->client, NULL);
+    conn_flush_any(); /* m is gone on return */
+    s->client.ops->finish(s, &s->client);
+    end_stream(s);
 }
 
 void
@@ -540,6 +558,7 @@ stream_send_answer(struct stream *s, struct http_msg *m)
     s->has_head = true;
     buf_free(&s->http->sent_body);
     limit_put_fields(s, m);
+    route_edit_answer(s, m);
     s->client.ops->send_head(s, &s->client, m);
 }
 

@@ -104,7 +104,9 @@ struct stream_http {
     uint64_t total_due_ms; /* end of the whole exchange; 0: none */
     uint64_t quiet_due_ms; /* end of a silence */
     uint32_t quiet_ms;     /* how long one may be; 0: any */
-    uint8_t grpc_code;     /* is_grpc: what the answer says */
+    const struct conf_route *route; /* of conf */
+    struct slice target; /* as the client has sent it, where the route has rewritten it */
+    uint8_t grpc_code;   /* is_grpc: what the answer says */
 };
 
 struct stream {

@@ -17,6 +17,11 @@ stream_enter(struct stream *s, enum stream_state state);
 void
 stream_send_answer(struct stream *s, struct http_msg *m);
 
+/* akashd itself answers, and the exchange has ended well: no backend has been chosen. body belongs
+ * to m as long as that is not HTTP_BODY_NONE. */
+void
+stream_answer(struct stream *s, struct http_msg *m, struct slice body);
+
 /* A tunnel may live for long and must not keep a configuration alive. */
 void
 stream_unpin_conf(struct stream *s);

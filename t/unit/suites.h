@@ -17,6 +17,7 @@
     X(budget) \
     X(hash) \
     X(router) \
+    X(route) \
     X(bundle) \
     X(conf_tls) \
     X(tls) \

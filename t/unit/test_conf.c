@@ -471,7 +471,8 @@ START_TEST(errors_of_the_long_form_have_places)
         "7:63: routes[0].upstream: there is no upstream v",
         "8:19: routes[0].listeners[0]: listener a is in tcp mode: it has no routes",
         "8:24: routes[0].listeners[1]: there is no listener b",
-        "8:30: routes[0].redirect: unknown key",
+        "8:30: routes[0].redirect: excluded by \"upstream\"",
+        "8:42: routes[0].redirect: expected scheme, host or path: it leads to itself",
         "9:73: upstreams.b d: expected a name of 1 to 64 letters, digits, '.', '_' and '-'",
         "9:80: upstreams.b d.backends: missing", NULL);
 }

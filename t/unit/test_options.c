@@ -167,7 +167,8 @@ START_TEST(values_of_the_wrong_form_are_told)
          "has the segments . and .."},
         {LONG("", "", ",\"routes\":[{\"listeners\":[],\"upstream\":\"u\"}]"),
          "routes[0].listeners: expected at least one element"},
-        {LONG("", "", ",\"routes\":[{}]"), "routes[0].upstream: missing"},
+        {LONG("", "", ",\"routes\":[{}]"),
+         "routes[0]: expected one of upstream, split, redirect and respond"},
         {LONG("", "", ",\"access_log\":{\"format\":\"json\"}"), "access_log.target: missing"},
     };
     ck_assert_msg(fixture_load(cases[_i].text) == NULL, "accepted: %s", cases[_i].text);

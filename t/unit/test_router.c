@@ -7,6 +7,8 @@
 #include <check.h>
 
 #include "conf/path_set.h"
+#include "conf/pattern.h"
+#include "conf/route.h"
 #include "t/unit/suites.h"
 
 static struct conf_arena *arena;
@@ -23,22 +25,46 @@ end(void)
     conf_arena_free(arena);
 }
 
-/* The number of the route that is found; -1: none, -2: the listener's own. */
+/* The number of the route that is found; -1: none, -2: the listener's own, -3: a pattern gave up.
+ */
 static int
-find(const struct conf_route *routes, size_t n, const struct conf_route *last, const char *host,
-     const char *path)
+find_for(const struct conf_route *routes, size_t n, const struct conf_route *last,
+         const struct http_msg *req)
 {
+    const struct pattern *gave_up;
     const struct conf_route **list = conf_arena_array(arena, n, sizeof(*list));
     for (size_t i = 0; i < n; i++) {
         list[i] = &routes[i];
     }
     const struct conf_router *router = conf_router_new(arena, list, (unsigned)n, last);
-    const struct conf_route *found =
-        conf_router_find(router, slice_from_str(host), slice_from_str(path));
+    const struct conf_route *found = conf_router_find(router, req, &gave_up);
+    ck_assert(!gave_up || !found);
     if (!found) {
-        return -1;
+        return gave_up ? -3 : -1;
     }
     return found == last ? -2 : (int)(found - routes);
+}
+
+static int
+find(const struct conf_route *routes, size_t n, const struct conf_route *last, const char *host,
+     const char *path)
+{
+    struct http_msg req = {.method_text = SLICE("GET"),
+                           .authority = slice_from_str(host),
+                           .target = slice_from_str(path),
+                           .path = slice_from_str(path)};
+    return find_for(routes, n, last, &req);
+}
+
+static int
+find_by_method(const struct conf_route *routes, size_t n, const char *method, const char *host,
+               const char *path)
+{
+    struct http_msg req = {.method_text = slice_from_str(method),
+                           .authority = slice_from_str(host),
+                           .target = slice_from_str(path),
+                           .path = slice_from_str(path)};
+    return find_for(routes, n, NULL, &req);
 }
 
 static const struct conf_route by_host[] = {
@@ -183,6 +209,74 @@ START_TEST(path_set_keeps_the_first_of_equals)
 }
 END_TEST
 
+static char *only_post[] = {"POST", NULL};
+
+START_TEST(route_whose_conditions_fail_is_passed_by)
+{
+    const struct conf_route routes[] = {
+        {.host = "a.b.test", .path = "/x/y", .methods = only_post},
+        {.host = "a.b.test", .path = "/x"},
+        {.host = "*.b.test", .path_exact = "/x/y", .methods = only_post},
+        {.host = "*.test", .path = "/z"},
+        {.host = "*.b.test", .path = "/z", .methods = only_post},
+        {.path = "/", .methods = only_post},
+        {.path = "/z"},
+    };
+    ck_assert_int_eq(find_by_method(routes, 7, "POST", "a.b.test", "/x/y/1"), 0);
+    ck_assert_int_eq(find_by_method(routes, 7, "GET", "a.b.test", "/x/y/1"), 1);
+    ck_assert_int_eq(find_by_method(routes, 7, "POST", "c.b.test", "/x/y"), 2);
+    ck_assert_int_eq(find_by_method(routes, 7, "GET", "c.b.test", "/x/y"), -1);
+    ck_assert_int_eq(find_by_method(routes, 7, "POST", "c.b.test", "/z"), 4);
+    ck_assert_int_eq(find_by_method(routes, 7, "GET", "c.b.test", "/z"), 3);
+    ck_assert_int_eq(find_by_method(routes, 7, "POST", "other", "/q"), 5);
+    ck_assert_int_eq(find_by_method(routes, 7, "GET", "other", "/q"), -1);
+    ck_assert_int_eq(find_by_method(routes, 7, "GET", "a.b.test", "/z"), 3);
+}
+END_TEST
+
+START_TEST(shorter_prefixes_follow_longer_ones_whatever_their_place)
+{
+    const struct conf_route routes[] = {
+        {.path = "/a", .methods = only_post},
+        {.path = "/a/b/c", .methods = only_post},
+        {.path = "/a"},
+        {.path = "/a/b", .methods = only_post},
+        {.path = "/a/bc"},
+        {.path = "/a/b/c"},
+        {.path = "/"},
+    };
+    ck_assert_int_eq(find_by_method(routes, 7, "POST", "h", "/a/b/c/d"), 1);
+    ck_assert_int_eq(find_by_method(routes, 7, "GET", "h", "/a/b/c/d"), 5);
+    ck_assert_int_eq(find_by_method(routes, 7, "POST", "h", "/a/b/x"), 3);
+    ck_assert_int_eq(find_by_method(routes, 7, "GET", "h", "/a/b/x"), 2);
+    ck_assert_int_eq(find_by_method(routes, 7, "POST", "h", "/a/bc/x"), 4);
+    ck_assert_int_eq(find_by_method(routes, 7, "GET", "h", "/ab"), 6);
+    ck_assert_int_eq(find_by_method(routes, 5, "GET", "h", "/ab"), -1);
+}
+END_TEST
+
+START_TEST(regular_expressions_come_after_prefixes_and_before_any_path)
+{
+    char why[160];
+    struct pattern *digits = pattern_new(arena, "/[0-9]+$", why, sizeof(why));
+    struct pattern *bad = pattern_new(arena, "^(/|a+)+$", why, sizeof(why));
+    ck_assert_ptr_nonnull(digits);
+    ck_assert_ptr_nonnull(bad);
+    const struct conf_route routes[] = {
+        {.host = NULL},
+        {.path_pattern = digits},
+        {.path = "/p"},
+        {.path_pattern = bad, .host = "slow"},
+    };
+    ck_assert_int_eq(find(routes, 4, NULL, "h", "/x/12"), 1);
+    ck_assert_int_eq(find(routes, 4, NULL, "h", "/x/12x"), 0);
+    ck_assert_int_eq(find(routes, 4, NULL, "h", "/p/12"), 2);
+    ck_assert_int_eq(find(routes, 4, NULL, "slow", "/aaa"), 3);
+    ck_assert_int_eq(find(routes, 4, NULL, "slow", "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"),
+                     -3);
+}
+END_TEST
+
 Suite *
 router_suite(void)
 {
@@ -198,6 +292,9 @@ router_suite(void)
     tcase_add_test(tc, many_hosts_and_paths_are_told_apart);
     tcase_add_test(tc, long_hosts_and_paths_are_harmless);
     tcase_add_test(tc, path_set_keeps_the_first_of_equals);
+    tcase_add_test(tc, route_whose_conditions_fail_is_passed_by);
+    tcase_add_test(tc, shorter_prefixes_follow_longer_ones_whatever_their_place);
+    tcase_add_test(tc, regular_expressions_come_after_prefixes_and_before_any_path);
     suite_add_tcase(suite, tc);
     return suite;
 }
