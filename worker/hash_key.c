@@ -55,7 +55,7 @@ static bool
 find_field(const struct http_msg *req, struct slice name, struct slice *value)
 {
     for (unsigned i = 0; i < req->nfields; i++) {
-        if (slice_eq_nocase(req->fields[i].name, name)) {
+        if (!req->fields[i].drop && slice_eq_nocase(req->fields[i].name, name)) {
             *value = req->fields[i].value;
             return true;
         }

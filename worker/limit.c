@@ -47,7 +47,7 @@ key_of(const struct stream *s, const struct conf_rate_limit *limit, uint64_t *ke
     }
     const struct http_msg *req = &s->http->req;
     for (unsigned i = 0; i < req->nfields; i++) {
-        if (slice_eq_nocase(req->fields[i].name, limit->header)) {
+        if (!req->fields[i].drop && slice_eq_nocase(req->fields[i].name, limit->header)) {
             struct slice value = req->fields[i].value;
             *key = rate_key(secret, limit->slot, value.ptr, value.len);
             return true;

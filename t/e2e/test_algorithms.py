@@ -78,6 +78,13 @@ def test_each_kind_of_key_decides(launch, farm, key, form):
     assert homes(port, keys, form) == found
 
 
+def test_a_field_that_is_not_forwarded_decides_nothing(launch, farm):
+    port = free_port()
+    launch(hashed(port, farm.addresses, "header:X-Real-IP"))
+    form = "GET / HTTP/1.1\r\nHost: h\r\nX-Real-IP: {}\r\n\r\n"
+    assert len(set(homes(port, [f"h{n}" for n in range(50)], form))) == 1
+
+
 def test_without_the_key_the_client_decides(launch, farm):
     port = free_port()
     launch(hashed(port, farm.addresses, "cookie:session"))

@@ -150,6 +150,13 @@ def test_a_field_may_be_the_key(limited):
         assert statuses(client, 3) == [200, 200, 200]  # no such field: not limited
 
 
+def test_a_field_that_is_not_forwarded_is_no_key(limited):
+    akashd = limited(limit("1/h", key="header:X-Api-Key"))
+    with Client(akashd.port) as client:
+        assert statuses(client, 2, ("X-Api-Key", "a"), ("Connection", "X-Api-Key")) == [200, 200]
+        assert seen_by(akashd.backend, "X-Api-Key") == []
+
+
 def test_exempt_networks_are_not_limited(limited):
     akashd = limited(limit("1/h", exempt=["198.51.100.0/24"]))
     with Client(akashd.port) as client:
