@@ -450,6 +450,9 @@ stream_leave_backend(struct stream *s)
     upstream_end_exchange(s);
     s->bytes_in += s->server.bytes;
     s->server = (struct end){0};
+    if (s->http) {
+        s->http->sent_us = 0; /* the next attempt's latency is its own */
+    }
     stream_enter(s, STREAM_PICK);
 }
 
@@ -544,6 +547,13 @@ on_interim(struct stream *s, struct http_msg *m)
 }
 
 void
+stream_report_answer(struct stream *s, unsigned status)
+{
+    uint64_t since = s->http->sent_us ? s->http->sent_us : s->connected_us;
+    upstream_report(s, status >= 500 || upstream_is_too_slow(s, worker_now_us() - since));
+}
+
+void
 stream_send_answer(struct stream *s, struct http_msg *m)
 {
     stream_enter(s, STREAM_FORWARD);
@@ -573,8 +583,7 @@ stream_on_response(struct stream *s, struct http_msg *m)
         on_interim(s, m);
         return;
     }
-    uint64_t since = s->http->sent_us ? s->http->sent_us : s->connected_us;
-    upstream_report(s, m->status >= 500 || upstream_is_too_slow(s, worker_now_us() - since));
+    stream_report_answer(s, m->status);
     if (retry_begin_status(s, m->status)) {
         return;
     }

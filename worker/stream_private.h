@@ -13,6 +13,9 @@
 /* The only place where a state changes. */
 void
 stream_enter(struct stream *s, enum stream_state state);
+/* The head of an answer has come with this status: what the breaker is told of it. */
+void
+stream_report_answer(struct stream *s, unsigned status);
 /* The head m of the answer, which goes to the client. */
 void
 stream_send_answer(struct stream *s, struct http_msg *m);

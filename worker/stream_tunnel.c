@@ -130,6 +130,7 @@ stream_upgrade(struct stream *s, struct http_msg *m)
     s->server.ops->expect(s, &s->server, 0);
     stream_set_deadline(s, 0);
     stream_limit_silence(s, stream_tunnel_ms(s->conf_listener, s->upstream));
+    stream_report_answer(s, m->status);
     stream_send_answer(s, m);
     stream_unpin_conf(s);
     if (is_left_over(s)) {

@@ -262,13 +262,21 @@ is_repeatable(const struct stream *s)
            s->http->req.body == HTTP_BODY_NONE;
 }
 
+/* A connection of its backend has died under s: is another one to be had there? A probe has left
+ * its place in the breaker, and takes it again. */
+static bool
+may_take_again(struct stream *s)
+{
+    return worker.backends[s->backend->slot] && upstream_breaker_enter(s, s->backend);
+}
+
 void
 upstream_acquire(struct stream *s, struct conf_pool *pool)
 {
     bool wants_fresh = s->wants_fresh;
     s->pool = pool;
     s->wants_fresh = false;
-    if (!wants_fresh || !worker.backends[s->backend->slot]) {
+    if (!wants_fresh || !may_take_again(s)) {
         s->backend = pick_and_enter(s); /* else the same backend again, on a fresh connection */
     }
     struct backend *b = s->backend ? worker.backends[s->backend->slot] : NULL;

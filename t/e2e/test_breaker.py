@@ -88,6 +88,39 @@ def test_a_failed_probe_opens_it_again_for_longer(guarded):
     assert [round(w, -1) for w in waits] == [300, 600, 1200], waits
 
 
+def switch(x):
+    """The answer to an upgrade; what follows is an echo until the client leaves."""
+    x.body()
+    x.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n")
+    answers.tcp_echo(x.connection)
+
+
+def test_an_upgrade_is_a_probe_that_went_well(guarded):
+    akashd = guarded({"open_for": "500ms", "half_open_requests": 2}, n=1)
+    trip(akashd)
+    akashd.sick.always(switch)
+    until(lambda: state(akashd) == HALF_OPEN, "half-open")
+    clients = [Client(akashd.port) for _ in range(2)]
+    for client in clients:
+        client.request(fields=[("Connection", "Upgrade"), ("Upgrade", "echo")])
+        assert client.response_head().status == 101
+    until(lambda: state(akashd) == CLOSED, "the breaker to close while the tunnels last")
+    for client in clients:
+        client.close()
+
+
+def test_a_probe_whose_connection_had_died_is_still_a_probe(guarded):
+    akashd = guarded({"open_for": "500ms", "half_open_requests": 1}, n=1, workers=1)
+    trip(akashd)
+    akashd.sick.always(answers.fixed(b"ok"))
+    akashd.sick.answer(answers.close())  # the connection that lay idle
+    until(lambda: state(akashd) == HALF_OPEN, "half-open")
+    before = len(akashd.sick.requests)
+    assert ask(akashd) == {200: 1}
+    assert len(akashd.sick.requests) - before == 2
+    until(lambda: lines(akashd, "breaker closes"), "the breaker to close")
+
+
 def test_the_error_rate_opens_it(guarded):
     akashd = guarded({"consecutive": 0, "min_requests": 20, "error_percent": 50})
     count = iter(range(10000))
