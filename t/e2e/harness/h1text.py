@@ -7,6 +7,8 @@ speaks HTTP/2 reads them with Script and sends the same message in its own way, 
 
 from .wire import Fields
 
+STEP = 262144
+
 
 class Script:
     """Bytes of messages in; calls of on_head, on_body and on_end out.
@@ -72,10 +74,11 @@ class Script:
         return True
 
     def _give(self):
-        piece = bytes(self.buf[:self.left])
-        del self.buf[:len(piece)]
-        self.left -= len(piece)
-        if piece:
+        """Give what has come of the body, without making the peer wait for a copy of it all."""
+        while self.left and self.buf:
+            piece = bytes(self.buf[:min(self.left, STEP)])
+            del self.buf[:len(piece)]
+            self.left -= len(piece)
             self.on_body(piece)
         return self.left == 0
 
