@@ -30,10 +30,23 @@ is_overloaded(const struct conf_pool *pool, const struct balance_view *view,
     return own >= most;
 }
 
+static bool
+has_usable(const struct conf_pool *pool, const struct balance_view *view)
+{
+    for (unsigned i = 0; i < pool->nbackends; i++) {
+        if (view->is_usable(pool->backends[i], view->arg)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The table is long: it is not searched for what is not there. */
 static struct conf_backend *
 next_in_table(const struct conf_pool *pool, const struct balance_view *view, uint64_t from)
 {
-    for (unsigned i = 0; i < pool->table_len; i++) {
+    unsigned len = has_usable(pool, view) ? pool->table_len : 0;
+    for (unsigned i = 0; i < len; i++) {
         struct conf_backend *b = pool->backends[pool->table[(from + i) % pool->table_len]];
         if (view->is_usable(b, view->arg)) {
             return b;

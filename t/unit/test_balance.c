@@ -34,11 +34,13 @@ static struct world {
     uint64_t latency_us[MEMBERS];
     unsigned percent[MEMBERS]; /* of its turns that it takes; 0: all */
     unsigned counts[MEMBERS];
+    unsigned nasked; /* how often one was looked at */
 } world;
 
 static bool
 is_usable(const struct conf_backend *b, const void *arg)
 {
+    world.nasked++;
     return !((const struct world *)arg)->is_down[b->index];
 }
 
@@ -441,6 +443,18 @@ START_TEST(a_hot_key_spills_over_at_a_quarter_above_the_share)
 }
 END_TEST
 
+START_TEST(nobody_is_looked_for_where_nobody_is)
+{
+    build(all[_i], (unsigned[]){1, 1, 1, 1}, 4);
+    for (unsigned i = 0; i < 4; i++) {
+        world.is_down[i] = true;
+    }
+    world.nasked = 0;
+    ck_assert_ptr_null(pick());
+    ck_assert_uint_lt(world.nasked, 100);
+}
+END_TEST
+
 /* ---- random_two, ewma, slow start, backups ---- */
 
 START_TEST(two_drawn_leave_the_loaded_one_alone)
@@ -551,6 +565,7 @@ balance_suite(void)
     tcase_add_test(tc, the_slow_one_gets_what_its_latency_is_worth);
     tcase_add_loop_test(tc, one_that_just_came_up_takes_part_of_its_turns, 0, 3);
     tcase_add_loop_test(tc, backups_serve_only_when_all_others_are_down, 0, nall);
+    tcase_add_loop_test(tc, nobody_is_looked_for_where_nobody_is, 0, nall);
     suite_add_tcase(suite, tc);
     return suite;
 }
