@@ -156,11 +156,23 @@ client_on_open(struct http2_stream *st)
     return true;
 }
 
+/* On a stream that is a tunnel, or asks to be one, nothing but DATA may follow (RFC 9113 8.5). */
+static void
+refuse_fields(struct http2_stream *st)
+{
+    st->is_malformed = true;
+    stream_fail(st->stream, REASON_bad_request);
+}
+
 static void
 client_on_block(struct http2_stream *st, bool is_trailers)
 {
     struct http2_client *hc = client_of(st->session);
     struct stream *s = st->stream;
+    if (s && is_trailers && (s->http->req.seen & HTTP_SEEN_UPGRADE)) {
+        refuse_fields(st);
+        s = NULL;
+    }
     hc->head = s ? stream_alloc(s, sizeof(*hc->head)) : NULL;
     if (!hc->head) {
         return; /* fields behind an early answer are nobody's */
@@ -442,6 +454,8 @@ http2_client_close_idle(struct conn *c)
     http2_session_end(&hc->session, NGHTTP2_NO_ERROR, REASON_none);
     http2_session_write(&hc->session);
     hc->is_over = true;
+    /* a backend may owe the end of an answer that the client has got whole */
+    http2_session_fail_all(&hc->session, REASON_client_closed);
     http2_session_fini(&hc->session);
     close_conn(hc);
 }

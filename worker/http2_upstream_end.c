@@ -90,7 +90,8 @@ static void
 on_trailers(struct http2_stream *st, bool is_last)
 {
     struct http2_head *h = &http2_upstream_of(st->session)->head;
-    if (http2_head_end_trailers(h, is_last) != REASON_none) {
+    /* on a tunnel nothing but DATA may come (RFC 9113 8.5) */
+    if (st->stream->is_tunnel || http2_head_end_trailers(h, is_last) != REASON_none) {
         on_bad_answer(st, REASON_bad_response);
         return;
     }

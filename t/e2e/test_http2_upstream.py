@@ -17,6 +17,7 @@ from harness.akashd import is_sanitized
 from harness.client import build, chunk
 from harness.fronts import FRONTS, FRONTS_OF_2
 from harness.h2backend import H2Backend
+from harness.h2frames import block, headers, request
 
 H1, H2C = FRONTS[0], FRONTS_OF_2[0]
 BACKS_OF_2 = [b for b in BACKS if b.version == 2]
@@ -679,3 +680,21 @@ def test_h2load_through_two_workers(launch, nghttpd):
     assert "4000 done" in done and "0 errored" in done and "4000 4xx" in done, done
     assert akashd.metrics().value("akash_backend_open_connections", backend=address) <= 8
     akashd.wait_metric("akash_backend_active_connections", lambda v: v == 0, backend=address)
+
+
+def test_client_whose_answer_lacks_only_its_end_may_be_closed_as_idle(make):
+    """It has the answer whole by its Content-Length; the backend still owes the END_STREAM."""
+    site, gate = make(listener={"max_connections": 1}, workers=1), Gate()
+
+    def answer(exchange):
+        exchange.side.send_head(exchange.stream, [(":status", "200"), ("content-length", "5")])
+        exchange.side.send_body(exchange.stream, b"hello")
+        gate.hold(lambda x: x.side.send_body(x.stream, b"", True))(exchange)
+    site.backend.answer(answer)
+    with H2C.frames(site.port) as peer:
+        peer.put(headers(1, block(request())))
+        peer.expect_answer(1, 200, b"hello")
+        site.backend.answer(answers.fixed(b"ok"))
+        assert site.client().ask().body == b"ok"  # the first has made room
+        peer.expect_end()
+    gate.release()

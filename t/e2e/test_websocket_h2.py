@@ -11,7 +11,7 @@ from h2.settings import SettingCodes
 from harness import FRONTS, Reset, Silence, free_port, http_config
 from harness.backs import BACKS
 from harness.fronts import FRONTS_OF_2
-from harness.h2frames import END_HEADERS, END_STREAM, block, data, headers
+from harness.h2frames import END_HEADERS, END_STREAM, Code, block, data, headers
 from harness.raw import RawBackend
 from harness.tunnels import KEY, H2End, WireEnd, accept_of, ask, extended, switch
 
@@ -161,6 +161,25 @@ def test_connect_that_ends_its_part_at_once_is_half_closed(make_site):
     server.sock.sendall(switch(fields.get("Sec-WebSocket-Key")) + b"bye")
     assert site.side.head(stream).get(":status") == "200"
     assert H2End(site.side, stream).take(3) == b"bye" and server.wait_end() == "fin"
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "asked_for"])
+def test_fields_behind_its_head_are_an_error_of_the_stream(make_site, is_open):
+    """RFC 9113 8.5: nothing but DATA belongs on it; and the configuration it began with may have gone."""
+    site = make_site()
+    with site.front.frames(site.port) as peer:
+        peer.put(headers(1, block(extended()), END_HEADERS))
+        server = site.backend.accept(record=False)
+        server.line()
+        key = server.fields().get("Sec-WebSocket-Key")
+        if is_open:
+            server.sock.sendall(switch(key))
+            peer.read_until(lambda: peer.answer(1).status == 200, "the tunnel")
+        peer.put(headers(1, block([("x-late", "yes")])))
+        peer.read_until(lambda: peer.answer(1).reset is not None, "a reset")
+        assert peer.answer(1).reset == Code.PROTOCOL_ERROR
+        peer.expect_alive()
+    assert server.wait_end() == ("rst" if is_open else "fin")
 
 
 def test_reset_of_the_stream_is_a_reset_of_the_connection(make_site):
