@@ -457,6 +457,7 @@ http2_head_end_response(struct http2_head *h, bool is_last, enum http_method req
     }
     if (is_upgrade) {
         m->status = 101;
+        m->phrase = http_status_phrase(m->status);
         m->upgrade = upgrade;
         m->seen |= HTTP_SEEN_UPGRADE;
         return REASON_none; /* a tunnel: no body, whether or not the backend has ended its part */

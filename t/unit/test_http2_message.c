@@ -519,6 +519,7 @@ START_TEST(good_answer_to_an_upgrade_is_101)
     give_lines(&h, ":status: 200\nx: y");
     ck_assert_int_eq(http2_head_end_response(&h, false, HTTP_GET, SLICE("websocket")), REASON_none);
     ck_assert_int_eq(h.m.status, 101);
+    ck_assert(slice_eq(h.m.phrase, SLICE("Switching Protocols")));
     ck_assert(slice_eq(h.m.upgrade, SLICE("websocket")) && h.m.body == HTTP_BODY_NONE);
 
     http2_head_begin(&h, HTTP2_RESPONSE, &roomy, alloc, NULL);
