@@ -243,20 +243,38 @@ serve(struct queue *q)
     }
 }
 
+/* Each of those that are there now, once, whatever serving one does to the others. */
+static void
+visit_all(void (*visit)(struct queue *q))
+{
+    unsigned n = 0;
+    list_for_each (it, &queues) {
+        n++;
+    }
+    for (; n > 0 && !list_is_empty(&queues); n--) {
+        struct queue *q = list_first(&queues, struct queue, link);
+        list_del(&q->link);
+        list_add_tail(&queues, &q->link);
+        visit(q);
+    }
+    conn_flush_any();
+}
+
+static void
+serve_if_due(struct queue *q)
+{
+    if (q->is_due) {
+        serve(q);
+    }
+}
+
 void
 queue_run(void)
 {
-    if (!is_any_due) {
-        return;
+    if (is_any_due) {
+        is_any_due = false;
+        visit_all(serve_if_due);
     }
-    is_any_due = false;
-    list_for_each_safe (it, &queues) {
-        struct queue *q = container_of(it, struct queue, link);
-        if (q->is_due) {
-            serve(q);
-        }
-    }
-    conn_flush_any();
 }
 
 /* In the order in which they came; a changed timeout holds for those that come then. */
@@ -280,14 +298,9 @@ queue_tick(void)
     if (list_is_empty(&queues)) {
         return;
     }
-    bool is_time = worker_now_ms() - ticked_ms >= RETRY_MS;
-    ticked_ms = is_time ? worker_now_ms() : ticked_ms;
-    list_for_each_safe (it, &queues) {
-        struct queue *q = container_of(it, struct queue, link);
-        expire(q);
-        if (is_time) {
-            make_due(q);
-        }
+    visit_all(expire);
+    if (worker_now_ms() - ticked_ms >= RETRY_MS) {
+        ticked_ms = worker_now_ms();
+        visit_all(make_due);
     }
-    conn_flush_any();
 }

@@ -99,7 +99,7 @@ def test_counters_survive_their_worker(launch, backend):
     daemon.wait_metric("akash_requests_total", lambda v: v == 7, code="200")
     victim = daemon.workers()[0]
     victim.kill()
-    until(lambda: daemon.workers().get(0) and daemon.workers()[0].pid != victim.pid, "a successor")
+    until(lambda: (now := daemon.workers().get(0)) and now.pid != victim.pid, "a successor")
     assert ask(port) == 200
     daemon.wait_metric("akash_requests_total", lambda v: v == 8, code="200")
 
@@ -124,7 +124,7 @@ def test_killed_monitor_is_replaced(launch, backend):
     daemon = launch(http_config(free_port(), [backend]))
     victim = daemon.monitor()
     victim.kill()
-    until(lambda: daemon.monitor() and daemon.monitor().pid != victim.pid, "a successor")
+    until(lambda: (now := daemon.monitor()) and now.pid != victim.pid, "a successor")
     until(lambda: daemon.get("/livez", (0, ""))[0] == 200, "the metrics port")
 
 
