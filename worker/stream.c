@@ -22,7 +22,6 @@
 #include "worker/worker.h"
 
 #define HEAD_FIRST_BYTES 2048 /* of the arena, for a request head */
-#define RACES_MAX        16   /* for the last place at a backend */
 #define FREE_STREAMS_MAX 1024
 
 struct stream_block {
@@ -463,7 +462,7 @@ stream_on_connect_failed(struct stream *s, enum reason why)
     if (why == REASON_over_limit) {
         /* Another worker took the last place: no failure, but this one is full. */
         stream_leave_backend(s);
-        if (++s->nraces < RACES_MAX) {
+        if (++s->nraces < STREAM_MAX_RACES) {
             upstream_acquire(s, s->pool);
         } else {
             queue_wait(s);

@@ -27,6 +27,7 @@
 #define STREAM_TCP_ARENA  64   /* names, for the log of a tunnel */
 #define STREAM_MAX_TRIES  11   /* attempts: the first, and retry.attempts */
 #define STREAM_MAX_RESENT 10   /* connections that may die, or refuse, under the same request */
+#define STREAM_MAX_RACES  16   /* for the last place at a backend */
 #define STREAM_ID_LEN     32
 
 struct stream;

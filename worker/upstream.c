@@ -238,7 +238,7 @@ upstream_count_failure(struct stream *s)
 /* ---- acquiring ---- */
 
 /* What is answered when no backend is left: why the last one failed, else what keeps them all away.
- */
+ * REASON_none: nothing does any more. */
 static enum reason
 reason_for_none(const struct stream *s)
 {
@@ -247,7 +247,7 @@ reason_for_none(const struct stream *s)
     }
     for (unsigned i = 0; i < s->pool->nbackends; i++) {
         enum reason why = upstream_usable(s->pool->backends[i]);
-        if (why == REASON_over_limit || why == REASON_breaker_open) {
+        if (why == REASON_over_limit || why == REASON_breaker_open || why == REASON_none) {
             return why;
         }
     }
@@ -283,7 +283,9 @@ upstream_acquire(struct stream *s, struct conf_pool *pool)
     s->upstream_name = slice_from_str(s->upstream->name);
     if (!b) {
         enum reason why = reason_for_none(s);
-        if (why == REASON_over_limit) {
+        if (why == REASON_none && ++s->nraces < STREAM_MAX_RACES) {
+            upstream_acquire(s, pool); /* another worker has just left its place */
+        } else if (why == REASON_none || why == REASON_over_limit) {
             queue_wait(s);
         } else {
             stream_fail(s, why);

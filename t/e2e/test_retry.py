@@ -197,7 +197,7 @@ def test_attempts_wait_in_between(pair):
 
 
 def test_a_client_that_leaves_ends_the_waiting(pair):
-    akashd = pair({"attempts": 1, "on": ["503"], "backoff": {"base": "30s", "max": "30s"}}, bad=status(503), n=1)
+    akashd = pair({"attempts": 10, "on": ["503"], "backoff": {"base": "60s", "max": "60s"}}, bad=status(503), n=1)
     client = Client(akashd.port)
     client.request()
     akashd.bad.wait_requests(1)
