@@ -64,8 +64,8 @@ upstream_close(struct http1_upstream *hu)
     if (hu->state == UPSTREAM_IDLE) {
         upstream_unkeep(hu->backend, c);
     }
-    upstream_conn_closed(hu->backend, c);
     conn_close(c);
+    upstream_conn_closed(hu->backend, c);
 }
 
 /* ---- the answer ---- */

@@ -47,8 +47,8 @@ upstream_close(struct http2_upstream *hu)
     if (hu->session.ng) {
         http2_session_fini(&hu->session);
     }
-    upstream_conn_closed(hu->backend, c);
     conn_close(c);
+    upstream_conn_closed(hu->backend, c);
 }
 
 /* ---- room ---- */

@@ -71,10 +71,11 @@ tcp_close(struct tcp_end *te)
     }
     if (c->side == CONN_CLIENT) {
         listener_release_client(te->listener, c);
+        conn_close(c);
     } else {
+        conn_close(c);
         upstream_conn_closed(te->backend, c);
     }
-    conn_close(c);
 }
 
 /* Any byte either way keeps the tunnel alive: one deadline, the stream's or, in tcp mode, where
@@ -383,10 +384,11 @@ tcp_abort(struct stream *s, struct end *e, enum reason why)
     }
     if (te->conn.side == CONN_CLIENT) {
         listener_release_client(te->listener, &te->conn);
+        conn_reset(&te->conn);
     } else {
+        conn_reset(&te->conn);
         upstream_conn_closed(te->backend, &te->conn);
     }
-    conn_reset(&te->conn);
 }
 
 static const struct end_ops tcp_ops = {

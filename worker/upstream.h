@@ -31,9 +31,9 @@ struct backend {
     unsigned slot;
     bool is_removed;
     enum conf_state state; /* of the file */
-    struct list idle;  /* conn.link, most recently used first */
-    struct list conns; /* conn.owned, all */
-    struct list h2;    /* http2_upstream.link: those that take streams, or are being made */
+    struct list idle;      /* conn.link, most recently used first */
+    struct list conns;     /* conn.owned, all */
+    struct list h2;        /* http2_upstream.link: those that take streams, or are being made */
     unsigned nidle, nconns, nstreams;
     unsigned upstream_slot;
     bool has_queue;                    /* streams may wait for it: queue.h */
@@ -81,7 +81,8 @@ bool
 upstream_keep(struct backend *b, struct conn *c);
 void
 upstream_unkeep(struct backend *b, struct conn *c);
-/* A connection to the backend has been closed: gauge, view. */
+/* A connection to the backend has been closed: gauge, view. Not before: another worker takes its
+ * place at once, and the backend shall not see one too many. */
 void
 upstream_conn_closed(struct backend *b, struct conn *c);
 

@@ -55,8 +55,8 @@ upstream_connect_failed(struct conn *c, enum reason why)
         http2_upstream_fail(c, why);
         return;
     }
-    upstream_conn_closed(s->taken, c);
     conn_close(c);
+    upstream_conn_closed(s->taken, c);
     stream_on_connect_failed(s, why);
 }
 
@@ -89,8 +89,8 @@ upstream_connected(struct conn *c)
     conn_set_read_due(c, 0);
     enum reason why = c->kind == CONN_HTTP1_UPSTREAM ? early_input(c) : REASON_none;
     if (why != REASON_none) {
-        upstream_conn_closed(s->taken, c);
         conn_close(c);
+        upstream_conn_closed(s->taken, c);
         s->server = (struct end){0};
         stream_on_server_failed(s, why);
         return;
@@ -134,8 +134,8 @@ static void
 connecting_abort(struct stream *s, struct end *e, enum reason why)
 {
     (void)why;
-    upstream_conn_closed(s->taken, e->conn);
     conn_close(e->conn);
+    upstream_conn_closed(s->taken, e->conn);
 }
 
 static const struct end_ops connecting_ops = {.abort = connecting_abort};

@@ -46,8 +46,8 @@ close_idle(struct backend *b)
     while (!list_is_empty(&b->idle)) {
         struct conn *c = list_first(&b->idle, struct conn, link);
         upstream_unkeep(b, c);
-        upstream_conn_closed(b, c);
         conn_close(c);
+        upstream_conn_closed(b, c);
     }
     http2_upstream_retire(b);
     b->nstreams--;
@@ -173,8 +173,8 @@ upstream_take_idle(struct backend *b, bool must_be_recent)
         if (is_reusable) {
             return c;
         }
-        upstream_conn_closed(b, c);
         conn_close(c);
+        upstream_conn_closed(b, c);
     }
     return NULL;
 }
@@ -198,8 +198,8 @@ upstream_close_oldest_idle(struct backend *b)
     }
     struct conn *oldest = list_last(&b->idle, struct conn, link);
     upstream_unkeep(b, oldest);
-    upstream_conn_closed(b, oldest);
     conn_close(oldest);
+    upstream_conn_closed(b, oldest);
     return true;
 }
 

@@ -62,7 +62,7 @@ def test_max_connections_is_exact_over_four_workers(launch, held, where):
     held.gate.wait_waiting(40)
     akashd.wait_metric("akash_failures_total", lambda v: v == 30, reason="over_limit")
     assert akashd.metrics().value("akash_listener_connections", listener="web") == 40
-    assert held.peak == 40
+    assert held.gate.peak == 40
     for round_ in range(2):  # places that become free are given again, no more and no fewer
         served = []
         held.gate.release(8)
@@ -77,7 +77,7 @@ def test_max_connections_is_exact_over_four_workers(launch, held, where):
         clients += ask_all(port, 38)
         held.gate.wait_waiting(40)
         akashd.wait_metric("akash_failures_total", lambda v, n=round_: v == 30 * (n + 2), reason="over_limit")
-    assert held.peak == 40
+    assert held.gate.peak == 40
     held.gate.release()
     assert Counter(c.response("GET").status for c in clients) == {200: 40, 503: 30}
     for client in clients:
@@ -258,7 +258,7 @@ def test_backends_max_connections_is_exact_over_four_workers(launch, scripted, h
     got = [c.response() for c in clients]
     assert Counter(a.status for a in got) == {200: 10, 503: 20}
     assert all("Retry-After" in a.fields and "over_limit" in a.text for a in got if a.status == 503)
-    assert held.peak == 10
+    assert held.gate.peak == 10
     for client in clients:
         client.close()
 
@@ -271,7 +271,7 @@ def test_a_full_backend_is_passed_over(launch, scripted, held):
     held.gate.wait_waiting(3)
     held.gate.release()
     assert [c.response().status for c in clients] == [200] * 20
-    assert (held.peak, len(held.requests), len(other.requests)) == (3, 3, 17)
+    assert (held.gate.peak, len(held.requests), len(other.requests)) == (3, 3, 17)
     for client in clients:
         client.close()
 

@@ -479,7 +479,7 @@ class Gate:
         self.lock = threading.Condition()
         self.tickets = 0
         self.wide_open = False
-        self.waiting = 0
+        self.waiting = self.peak = 0
 
     def hold(self, answer=None):
         """answer (fixed b"ok" at default), once the gate lets it through."""
@@ -489,6 +489,7 @@ class Gate:
             x.body()
             with self.lock:
                 self.waiting += 1
+                self.peak = max(self.peak, self.waiting)
                 self.lock.notify_all()
                 while not (self.wide_open or self.tickets) and not x.backend.closing.is_set():
                     self.lock.wait(0.05)
