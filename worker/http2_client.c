@@ -16,7 +16,7 @@
 static struct http2_client *
 client_of(struct http2_session *ses)
 {
-    return container_of(ses, struct http2_client, session);
+    return (struct http2_client *)ses->conn;
 }
 
 size_t
@@ -97,6 +97,14 @@ on_linger_event(struct conn *c, unsigned what)
     }
 }
 
+/* The session has ended; what is on the stack may still look at it. */
+static void
+let_go(struct http2_client *hc)
+{
+    http2_session_free(hc->session);
+    hc->session = NULL;
+}
+
 /* A plain close would answer what the client still sends with a reset, which can take the last
  * frames away from it: shut down and discard for a while. */
 static void
@@ -122,7 +130,7 @@ client_on_over(struct http2_session *ses, enum reason why)
     }
     hc->is_over = true;
     http2_session_fail_all(ses, why == REASON_none ? REASON_client_closed : why);
-    http2_session_fini(ses);
+    let_go(hc);
     if (c->is_eof || c->is_broken) {
         close_conn(hc);
     } else {
@@ -312,7 +320,7 @@ say_last(struct http2_client *hc)
 {
     hc->last_due_ms = 0;
     update_deadline(hc);
-    http2_session_last(&hc->session);
+    http2_session_last(hc->session);
 }
 
 static void
@@ -357,11 +365,11 @@ static void
 on_read_due(struct http2_client *hc)
 {
     if (has_passed(hc->head_due_ms)) {
-        http2_session_end(&hc->session, NGHTTP2_NO_ERROR, REASON_header_timeout);
+        http2_session_end(hc->session, NGHTTP2_NO_ERROR, REASON_header_timeout);
     } else if (has_passed(hc->last_due_ms)) {
         say_last(hc);
     } else if (has_passed(hc->idle_due_ms)) {
-        http2_session_end(&hc->session, NGHTTP2_NO_ERROR, REASON_none);
+        http2_session_end(hc->session, NGHTTP2_NO_ERROR, REASON_none);
     }
 }
 
@@ -369,11 +377,11 @@ on_read_due(struct http2_client *hc)
 static void
 on_write_due(struct http2_client *hc)
 {
-    bool is_unused = hc->session.nstreams == 0;
+    bool is_unused = hc->session->nstreams == 0;
     hc->is_over = true;
     hc->conn.is_broken = true;
-    http2_session_fail_all(&hc->session, REASON_send_timeout);
-    http2_session_fini(&hc->session);
+    http2_session_fail_all(hc->session, REASON_send_timeout);
+    let_go(hc);
     if (is_unused) {
         shm_count(&worker.row->failures[REASON_send_timeout], 1);
     }
@@ -392,14 +400,14 @@ client_on_event(struct conn *c, unsigned what)
     if (what & CONN_READ_DUE) {
         on_read_due(hc);
     }
-    http2_session_on_event(&hc->session, what);
+    http2_session_on_event(hc->session, what);
     if (hc->is_over) {
         return;
     }
     settle_block(hc);
     if (hc->is_idle && list_is_empty(&c->link)) {
         list_add_tail(&worker.idle_clients, &c->link);
-    } else if (hc->session.has_read && !hc->is_idle) {
+    } else if (hc->session->has_read && !hc->is_idle) {
         conn_verify_later(c); /* a reset may have come with what was read */
     }
 }
@@ -415,8 +423,8 @@ http2_client_begin(struct conn *c, struct listener *l, struct slice read)
     c->on_event = client_on_event;
     c->is_http2 = true;
     c->send_timeout_ms = cl->timeouts.send;
-    if (http2_session_begin(&hc->session, c, &client_side, cl->http2_streams, cl->header_bytes) !=
-        0) {
+    hc->session = http2_session_new(c, &client_side, cl->http2_streams, cl->header_bytes);
+    if (!hc->session) {
         hc->is_over = true;
         close_conn(hc);
         return;
@@ -427,7 +435,7 @@ http2_client_begin(struct conn *c, struct listener *l, struct slice read)
     hc->idle_due_ms = due_in(cl->timeouts.header); /* until the first request */
     update_deadline(hc);
     if (read.len > 0) {
-        http2_session_feed(&hc->session, read);
+        http2_session_feed(hc->session, read);
     }
     c->is_readable = true;
     client_on_event(c, CONN_READABLE);
@@ -441,8 +449,8 @@ http2_client_drain(struct conn *c)
         return;
     }
     hc->is_warned = true;
-    http2_session_warn(&hc->session);
-    http2_session_ping(&hc->session);
+    http2_session_warn(hc->session);
+    http2_session_ping(hc->session);
     hc->last_due_ms = worker_now_ms() + LAST_MS;
     update_deadline(hc);
 }
@@ -451,11 +459,11 @@ void
 http2_client_close_idle(struct conn *c)
 {
     struct http2_client *hc = (struct http2_client *)c;
-    http2_session_end(&hc->session, NGHTTP2_NO_ERROR, REASON_none);
-    http2_session_write(&hc->session);
+    http2_session_end(hc->session, NGHTTP2_NO_ERROR, REASON_none);
+    http2_session_write(hc->session);
     hc->is_over = true;
     /* a backend may owe the end of an answer that the client has got whole */
-    http2_session_fail_all(&hc->session, REASON_client_closed);
-    http2_session_fini(&hc->session);
+    http2_session_fail_all(hc->session, REASON_client_closed);
+    let_go(hc);
     close_conn(hc);
 }

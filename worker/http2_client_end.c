@@ -113,7 +113,7 @@ static void
 client_abort(struct stream *s, struct end *e, enum reason why)
 {
     struct http2_stream *st = e->h2;
-    struct http2_client *hc = container_of(st->session, struct http2_client, session);
+    struct http2_client *hc = (struct http2_client *)st->session->conn;
     bool can_answer = !st->has_answer && s->status != 0 && why != REASON_client_closed &&
                       !st->is_malformed && !st->is_closed && !hc->is_over;
     if (can_answer) {

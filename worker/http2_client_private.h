@@ -15,8 +15,8 @@
 struct http2_client {
     struct conn conn;
     struct listener *listener;
-    struct http2_session session;
-    struct http2_head *head; /* the block that is coming; in its stream's memory */
+    struct http2_session *session; /* apart: HTTP/1 clients have no use for its memory */
+    struct http2_head *head;       /* the block that is coming; in its stream's memory */
     uint64_t born_ms;
     uint64_t head_due_ms; /* the block must be complete; 0: none */
     uint64_t idle_due_ms; /* a request must come */

@@ -291,6 +291,7 @@ http2_session_flush_all(void)
         flush(list_first(&dirty_sessions, struct http2_session, dirty));
     }
     http2_stream_reap();
+    http2_session_reap();
 }
 
 void

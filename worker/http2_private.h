@@ -49,6 +49,9 @@ void
 http2_stream_on_framed(struct http2_stream *st, size_t n);
 void
 http2_stream_reap(void);
+/* Those that http2_session_free() was given. */
+void
+http2_session_reap(void);
 
 /* Frame what can be framed and gather it; what does not fit any more is written. Not from within
  * nghttp2. */

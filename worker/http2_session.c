@@ -21,6 +21,8 @@
 #define CREDIT_PER_S   (100 * CREDIT_FRAME)
 #define SERVER_STREAMS 100 /* to a backend, until its SETTINGS say */
 
+static struct list dead_sessions = LIST_INIT(dead_sessions);
+
 /* ---- floods ---- */
 
 static void
@@ -387,6 +389,35 @@ http2_session_fini(struct http2_session *ses)
     ses->ng = NULL;
     list_del(&ses->dirty);
     http2_room_release(ses);
+}
+
+struct http2_session *
+http2_session_new(struct conn *c, const struct http2_side *side, uint32_t max_streams,
+                  uint32_t header_bytes)
+{
+    struct http2_session *ses = malloc(sizeof(*ses));
+    if (ses && http2_session_begin(ses, c, side, max_streams, header_bytes) != 0) {
+        free(ses);
+        return NULL;
+    }
+    return ses;
+}
+
+void
+http2_session_free(struct http2_session *ses)
+{
+    http2_session_fini(ses);
+    list_add_tail(&dead_sessions, &ses->dirty);
+}
+
+void
+http2_session_reap(void)
+{
+    while (!list_is_empty(&dead_sessions)) {
+        struct http2_session *ses = list_first(&dead_sessions, struct http2_session, dirty);
+        list_del(&ses->dirty);
+        free(ses);
+    }
 }
 
 void

@@ -156,6 +156,13 @@ struct http2_stream {
 int
 http2_session_begin(struct http2_session *ses, struct conn *c, const struct http2_side *side,
                     uint32_t max_streams, uint32_t header_bytes);
+/* The same in memory of its own. NULL: no memory. */
+struct http2_session *
+http2_session_new(struct conn *c, const struct http2_side *side, uint32_t max_streams,
+                  uint32_t header_bytes);
+/* http2_session_fini(); the memory goes at the end of the loop turn. */
+void
+http2_session_free(struct http2_session *ses);
 /* For the owner's on_event: reads, delivers, pumps. All but CONN_READ_DUE and CONN_WRITE_DUE. */
 void
 http2_session_on_event(struct http2_session *ses, unsigned what);
