@@ -22,4 +22,42 @@ backend_state(const struct shm *shm, const struct conf_backend *b)
     return backend_state_of(shm, b->slot, b->state);
 }
 
+static inline enum breaker_said
+backend_breaker_said(const struct shm *shm, const struct conf_backend *b)
+{
+    return (enum breaker_said)shm_get(&shm->m->operators[b->slot].breaker);
+}
+
+/* Is there a breaker: by the file, or because an operator has said what it shall be? */
+static inline bool
+backend_has_breaker(const struct shm *shm, const struct conf_backend *b)
+{
+    return b->upstream->breaker || backend_breaker_said(shm, b) != BREAKER_AUTO;
+}
+
+/* The state that counts; closed where there is no breaker. */
+static inline enum breaker_state
+backend_breaker(const struct shm *shm, const struct conf_backend *b, uint64_t now_ms)
+{
+    switch (backend_breaker_said(shm, b)) {
+    case BREAKER_SAID_OPEN: return BREAKER_OPEN;
+    case BREAKER_SAID_CLOSED: return BREAKER_CLOSED;
+    default: break;
+    }
+    const struct breaker *breaker = &shm->s->backends[b->slot].breaker;
+    return b->upstream->breaker ? breaker_state(breaker, now_ms) : BREAKER_CLOSED;
+}
+
+/* Would it let a request through now? */
+static inline bool
+backend_breaker_is_passable(const struct shm *shm, const struct conf_backend *b, uint64_t now_ms)
+{
+    enum breaker_said said = backend_breaker_said(shm, b);
+    const struct breaker_rules *rules = b->upstream->breaker;
+    if (said != BREAKER_AUTO || !rules) {
+        return said != BREAKER_SAID_OPEN;
+    }
+    return breaker_is_passable(&shm->s->backends[b->slot].breaker, rules, now_ms);
+}
+
 #endif

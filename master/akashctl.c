@@ -38,6 +38,8 @@ static const char usage_text[] =
     "  maint UPSTREAM/BACKEND   the same, for maintenance\n"
     "  ready UPSTREAM/BACKEND   send requests there again\n"
     "  weight UPSTREAM/BACKEND N\n"
+    "  breaker open|close|auto UPSTREAM/BACKEND\n"
+    "                           open or close its circuit breaker by hand; auto: as the file says\n"
     "  log level LEVEL          error, warn, info, debug; file: that of the configuration\n"
     "  explain URL [--host HOST] [--method METHOD] [--client ADDRESS]\n"
     "                           which listener, route, upstream and backend would get it\n"
@@ -46,6 +48,23 @@ static const char usage_text[] =
     "  stop                     graceful stop\n"
     "  -s SOCKET  the control socket (default " DEFAULT_SOCKET ")\n"
     "  -j         print the answer as JSON\n";
+
+/* Something has gone wrong on this side of the socket. */
+static void
+complain(const char *object, const char *cause)
+{
+    char text[PATH_MAX + 256];
+    snprintf(text, sizeof(text), "%s: %s", object, cause);
+    if (!as_json) {
+        fprintf(stderr, "akashctl: %s\n", text);
+        return;
+    }
+    struct json_object *reply = json_object_new_object();
+    json_object_object_add(reply, "ok", json_object_new_boolean(false));
+    json_object_object_add(reply, "error", json_object_new_string(text));
+    printf("%s\n", json_object_to_json_string_ext(reply, JSON_C_TO_STRING_NOSLASHESCAPE));
+    json_object_put(reply);
+}
 
 /* ---- asking ---- */
 
@@ -93,13 +112,13 @@ ask(struct json_object *request)
     int fd = connect_to(socket_path);
     char *line = fd >= 0 ? exchange(fd, request) : NULL;
     if (!line) {
-        fprintf(stderr, "akashctl: %s: %s\n", socket_path, fd >= 0 ? "no answer" : strerror(errno));
+        complain(socket_path, fd >= 0 ? "no answer" : strerror(errno));
         exit(EXIT_UNREACHABLE);
     }
     struct json_object *reply = json_tokener_parse(line);
     free(line);
     if (!reply) {
-        fprintf(stderr, "akashctl: %s: the answer is not understood\n", socket_path);
+        complain(socket_path, "the answer is not understood");
         exit(EXIT_UNREACHABLE);
     }
     return reply;
@@ -240,6 +259,18 @@ run_backend(int argc, char **argv)
 }
 
 static int
+run_breaker(int argc, char **argv)
+{
+    if (argc != 3) {
+        return refuse_usage();
+    }
+    struct json_object *request = request_of("breaker");
+    add_text(request, "state", argv[1]);
+    add_text(request, "backend", argv[2]);
+    return run("breaker", request);
+}
+
+static int
 run_log(int argc, char **argv)
 {
     if (argc != 3 || strcmp(argv[1], "level") != 0) {
@@ -286,7 +317,7 @@ run_diff(int argc, char **argv)
     if (argc == 2) {
         char *text = ctl_read_file(argv[1]);
         if (!text || !realpath(argv[1], path)) {
-            fprintf(stderr, "akashctl: %s: %s\n", argv[1], strerror(errno));
+            complain(argv[1], strerror(errno));
             free(text);
             json_object_put(request);
             return EXIT_REFUSED;
@@ -302,11 +333,11 @@ static const struct {
     const char *word;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"status", run_status},   {"top", run_status},     {"reload", run_plain},
-    {"diff", run_diff},       {"drain", run_backend},  {"maint", run_backend},
-    {"ready", run_backend},   {"weight", run_backend}, {"log", run_log},
-    {"explain", run_explain}, {"config", run_plain},   {"upgrade", run_plain},
-    {"stop", run_plain},
+    {"status", run_status}, {"top", run_status},      {"reload", run_plain},
+    {"diff", run_diff},     {"drain", run_backend},   {"maint", run_backend},
+    {"ready", run_backend}, {"weight", run_backend},  {"breaker", run_breaker},
+    {"log", run_log},       {"explain", run_explain}, {"config", run_plain},
+    {"upgrade", run_plain}, {"stop", run_plain},
 };
 
 int

@@ -6,6 +6,7 @@
 
 #include <json-c/json.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "master/diff.h"
 #include "master/explain.h"
@@ -66,6 +67,20 @@ answer_state(const struct control_request *request, enum conf_state state)
 }
 
 static struct json_object *
+answer_breaker(const struct control_request *request)
+{
+    char why[WHY_MOST];
+    for (unsigned said = 0; said < OPERATOR_BREAKERS; said++) {
+        if (strcmp(request->state, operator_breaker_names[said]) == 0) {
+            bool is_ok = operator_set_breaker(request->backend, (enum breaker_said)said, why,
+                                              sizeof(why)) == 0;
+            return command_reply(is_ok, why);
+        }
+    }
+    return command_reply(false, "a breaker is told open, close or auto");
+}
+
+static struct json_object *
 answer_log(const struct control_request *request)
 {
     char why[WHY_MOST];
@@ -93,6 +108,7 @@ command_answer(const struct control_request *request)
     case CONTROL_READY: return answer_state(request, CONF_READY);
     case CONTROL_DRAIN: return answer_state(request, CONF_DRAIN);
     case CONTROL_MAINT: return answer_state(request, CONF_MAINT);
+    case CONTROL_BREAKER: return answer_breaker(request);
     case CONTROL_LOG: return answer_log(request);
     case CONTROL_CONFIG:
         return reply_with("config", json_object_new_string(master.current.conf->json));

@@ -21,7 +21,8 @@ enum {
     HAS_URL = 32,
     HAS_HOST = 64,
     HAS_METHOD = 128,
-    HAS_CLIENT = 256
+    HAS_CLIENT = 256,
+    HAS_STATE = 512
 };
 
 static const struct {
@@ -36,6 +37,7 @@ static const struct {
     [CONTROL_DRAIN] = {"drain", HAS_BACKEND, 0},
     [CONTROL_MAINT] = {"maint", HAS_BACKEND, 0},
     [CONTROL_WEIGHT] = {"weight", HAS_BACKEND | HAS_WEIGHT, 0},
+    [CONTROL_BREAKER] = {"breaker", HAS_BACKEND | HAS_STATE, 0},
     [CONTROL_LOG] = {"log", HAS_LEVEL, 0},
     [CONTROL_CONFIG] = {"config", 0, 0},
     [CONTROL_DIFF] = {"diff", 0, HAS_NAME | HAS_TEXT},
@@ -49,6 +51,7 @@ static const struct {
 } members[] = {
     {"backend", offsetof(struct control_request, backend), HAS_BACKEND},
     {"weight", 0, HAS_WEIGHT},
+    {"state", offsetof(struct control_request, state), HAS_STATE},
     {"level", offsetof(struct control_request, level), HAS_LEVEL},
     {"name", offsetof(struct control_request, name), HAS_NAME},
     {"text", offsetof(struct control_request, text), HAS_TEXT},

@@ -25,6 +25,7 @@ enum control_command {
     CONTROL_DRAIN,
     CONTROL_MAINT,
     CONTROL_WEIGHT,
+    CONTROL_BREAKER,
     CONTROL_LOG,
     CONTROL_CONFIG,
     CONTROL_DIFF,
@@ -38,6 +39,7 @@ struct json_object;
 struct control_request {
     enum control_command command;
     const char *backend;
+    const char *state; /* of its breaker */
     const char *level;
     const char *name, *text; /* of a configuration; the text may be missing */
     const char *url, *host, *method, *client;

@@ -168,7 +168,9 @@ print_reason(struct json_object *b)
     } else if (strcmp(state_of(b), "down") == 0) {
         printf("  %s", text(b, "last"));
     }
-    if (get(b, "breaker") && strcmp(text(b, "breaker"), "closed") != 0) {
+    if (get(said, "breaker")) {
+        printf("  breaker %s by the operator; the file: auto", text(b, "breaker"));
+    } else if (get(b, "breaker") && strcmp(text(b, "breaker"), "closed") != 0) {
         printf("  breaker %s", text(b, "breaker"));
     }
     if (get(said, "weight")) {

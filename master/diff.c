@@ -484,6 +484,11 @@ add_backend(struct json_object *list, const struct shm *shm, const struct conf_b
         add_difference(list, b, "weight", json_object_new_int64(b->file_weight),
                        json_object_new_int64((int64_t)weight));
     }
+    if (backend_breaker_said(shm, b) != BREAKER_AUTO) {
+        const char *said = operator_breaker_names[backend_breaker_said(shm, b)];
+        add_difference(list, b, "breaker", json_object_new_string("auto"),
+                       json_object_new_string(said));
+    }
 }
 
 struct json_object *

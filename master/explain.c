@@ -143,7 +143,6 @@ static const char *
 why_unusable(const struct shm *shm, const struct conf_backend *b, char *buf, size_t size)
 {
     enum conf_state state = backend_state(shm, b);
-    const struct breaker_rules *rules = b->upstream->breaker;
     bool is_said = shm_get(&shm->m->operators[b->slot].state) != 0;
     uint64_t open =
         shm_gauge_read(shm, offsetof(struct shm_ledger, backends_open) + b->slot * sizeof(shm_u64));
@@ -152,9 +151,9 @@ why_unusable(const struct shm *shm, const struct conf_backend *b, char *buf, siz
                  is_said ? "operator" : "file");
     } else if (shm_health_get(shm, b->slot) == SHM_HEALTH_DOWN) {
         snprintf(buf, size, "down: %.100s", shm->h->backends[b->slot].last);
-    } else if (rules && !breaker_is_passable(&shm->s->backends[b->slot].breaker, rules,
-                                             clock_mono_us() / 1000)) {
-        snprintf(buf, size, "its breaker is open");
+    } else if (!backend_breaker_is_passable(shm, b, clock_mono_ms())) {
+        bool is_forced = backend_breaker_said(shm, b) != BREAKER_AUTO;
+        snprintf(buf, size, "its breaker is open%s", is_forced ? ", says the operator" : "");
     } else if (b->max_connections != 0 && open >= b->max_connections) {
         snprintf(buf, size, "has its %u connections", b->max_connections);
     } else {

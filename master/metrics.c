@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "conf/backend_state.h"
 #include "config.h"
 #include "master/process_stat.h"
 #include "master/row_sum.h"
@@ -309,9 +310,8 @@ emit_waiting(struct metrics *m, const struct family *f, const struct item *item)
 static void
 emit_breaker_state(struct metrics *m, const struct family *f, const struct item *item)
 {
-    if (item->backend->upstream->breaker) {
-        const struct breaker *b = &m->shm->s->backends[item->backend->slot].breaker;
-        put_count(m, f, item, "", breaker_state(b, clock_mono_us() / 1000));
+    if (backend_has_breaker(m->shm, item->backend)) {
+        put_count(m, f, item, "", backend_breaker(m->shm, item->backend, clock_mono_ms()));
     }
 }
 

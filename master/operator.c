@@ -14,6 +14,9 @@
 const char *const operator_state_names[] = {
     [CONF_READY] = "ready", [CONF_DRAIN] = "drain", [CONF_MAINT] = "maint"};
 
+const char *const operator_breaker_names[] = {
+    [BREAKER_AUTO] = "auto", [BREAKER_SAID_OPEN] = "open", [BREAKER_SAID_CLOSED] = "close"};
+
 static const char *const level_names[] = {
     [LOG_LEVEL_ERROR] = "error",
     [LOG_LEVEL_WARN] = "warn",
@@ -80,6 +83,19 @@ say_weight(const struct conf_backend *b, unsigned weight)
              value == 0 ? ", as the file does" : "");
 }
 
+/* One that is left to itself again has seen nothing of what happened meanwhile. */
+static void
+say_breaker(const struct conf_backend *b, unsigned said)
+{
+    shm_u64 *word = &master.shm.m->operators[b->slot].breaker;
+    if (said == BREAKER_AUTO && shm_get(word) != BREAKER_AUTO) {
+        breaker_reset(&master.shm.s->backends[b->slot].breaker);
+    }
+    shm_set(word, said);
+    log_info("backend %s/%s: breaker %s, says the operator%s", b->upstream->name, b->id,
+             operator_breaker_names[said], said == BREAKER_AUTO ? ", as the file does" : "");
+}
+
 static int
 nobody(const char *name, char *why, size_t why_size)
 {
@@ -105,6 +121,16 @@ operator_set_weight(const char *name, unsigned weight, char *why, size_t why_siz
         return -1;
     }
     return for_each(name, weight, say_weight) == 0 ? nobody(name, why, why_size) : 0;
+}
+
+int
+operator_set_breaker(const char *name, enum breaker_said said, char *why, size_t why_size)
+{
+    if (for_each(name, said, say_breaker) == 0) {
+        return nobody(name, why, why_size);
+    }
+    operator_tell();
+    return 0;
 }
 
 unsigned

@@ -18,6 +18,11 @@ operator_set_state(const char *name, enum conf_state state, char *why, size_t wh
 int
 operator_set_weight(const char *name, unsigned weight, char *why, size_t why_size);
 
+/* The breaker of the backend is open, or closed, whatever happens; BREAKER_AUTO: it begins anew, by
+ * the rules of the file. 0, or -1 with why. */
+int
+operator_set_breaker(const char *name, enum breaker_said said, char *why, size_t why_size);
+
 /* level as in the configuration, or "file". 0, or -1 with why. */
 int
 operator_set_log_level(const char *level, char *why, size_t why_size);
@@ -29,6 +34,8 @@ operator_apply_log_level(void);
 unsigned
 operator_weight_of(struct conf_source *src, const char *upstream, const char *backend);
 
-extern const char *const operator_state_names[]; /* by enum conf_state */
+extern const char *const operator_state_names[];   /* by enum conf_state */
+extern const char *const operator_breaker_names[]; /* by enum breaker_said */
+#define OPERATOR_BREAKERS 3
 
 #endif

@@ -14,7 +14,9 @@
 bool
 readyz_is_usable(const struct shm *shm, const struct conf_backend *backend)
 {
-    return backend_state(shm, backend) == CONF_READY && shm_health_get(shm, backend->slot) != SHM_HEALTH_DOWN;
+    return backend_state(shm, backend) == CONF_READY &&
+           backend_breaker_said(shm, backend) != BREAKER_SAID_OPEN &&
+           shm_health_get(shm, backend->slot) != SHM_HEALTH_DOWN;
 }
 
 static bool

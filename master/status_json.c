@@ -122,9 +122,8 @@ static void
 add_breaker(struct json_object *to, const struct shm *shm, const struct conf_backend *b)
 {
     static const char *const states[] = {"closed", "half-open", "open"};
-    if (b->upstream->breaker) {
-        const struct breaker *breaker = &shm->s->backends[b->slot].breaker;
-        add_text(to, "breaker", states[breaker_state(breaker, clock_mono_us() / 1000)]);
+    if (backend_has_breaker(shm, b)) {
+        add_text(to, "breaker", states[backend_breaker(shm, b, clock_mono_ms())]);
     }
 }
 
@@ -153,6 +152,12 @@ add_operator(struct json_object *to, const struct shm *shm, const struct conf_ba
         json_object_object_add(said, "weight",
                                difference(json_object_new_int64(b->file_weight),
                                           json_object_new_int64((int64_t)weight)));
+    }
+    if (backend_breaker_said(shm, b) != BREAKER_AUTO) {
+        bool is_open = backend_breaker_said(shm, b) == BREAKER_SAID_OPEN;
+        json_object_object_add(said, "breaker",
+                               difference(json_object_new_string("auto"),
+                                          json_object_new_string(is_open ? "open" : "close")));
     }
     if (json_object_object_length(said) > 0) {
         json_object_object_add(to, "operator", said);

@@ -22,6 +22,8 @@
 #define BREAKER_OPEN_MAX_MS (5 * 60000) /* however often it trips */
 
 enum breaker_state { BREAKER_CLOSED, BREAKER_HALF_OPEN, BREAKER_OPEN };
+/* What an operator has said of it: nothing, or what it is whatever happens. */
+enum breaker_said { BREAKER_AUTO, BREAKER_SAID_OPEN, BREAKER_SAID_CLOSED };
 
 struct breaker {
     _Atomic uint64_t word;                   /* see breaker.c */

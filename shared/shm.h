@@ -119,8 +119,9 @@ struct shm_child {
 
 /* What an operator has said of a backend; in force until revoked. */
 struct shm_operator {
-    shm_u64 state;  /* 0: nothing; else 1 + enum conf_state */
-    shm_u64 weight; /* 0: nothing */
+    shm_u64 state;   /* 0: nothing; else 1 + enum conf_state */
+    shm_u64 weight;  /* 0: nothing */
+    shm_u64 breaker; /* enum breaker_said */
 };
 
 struct shm_master {

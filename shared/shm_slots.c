@@ -271,6 +271,7 @@ shm_slot_claim(struct shm *shm, enum shm_kind kind, const char *id, const char *
         if (kind == SHM_BACKEND) { /* what was said was said of another */
             shm_set(&shm->m->operators[slot].state, 0);
             shm_set(&shm->m->operators[slot].weight, 0);
+            shm_set(&shm->m->operators[slot].breaker, BREAKER_AUTO);
         }
         index_add(ix, slots, slot);
     } else if (strcmp(slots[slot].detail, detail) != 0) {

@@ -65,7 +65,8 @@ is_usable_again(const struct conf_backend *b, const void *arg)
     return upstream_usable(b) == REASON_none;
 }
 
-/* fail_open: what is known of their health may be wrong when it says that nobody is left. */
+/* fail_open: what is known of their health may be wrong when it says that nobody is left. What a
+ * person has said is not. */
 static bool
 is_not_out_of_service(const struct conf_backend *b, const void *arg)
 {
@@ -76,7 +77,8 @@ is_not_out_of_service(const struct conf_backend *b, const void *arg)
         }
     }
     enum reason why = upstream_usable(b);
-    return b->state == CONF_READY &&
+    return backend_state(worker.shm, b) == CONF_READY &&
+           backend_breaker_said(worker.shm, b) != BREAKER_SAID_OPEN &&
            (why == REASON_none || why == REASON_no_backend || why == REASON_breaker_open);
 }
 

@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "conf/backend_state.h"
 #include "shared/log.h"
 #include "worker/stream.h"
 #include "worker/upstream_private.h"
@@ -21,8 +22,14 @@ breaker_of(const struct conf_backend *b)
 bool
 upstream_breaker_is_passable(const struct conf_backend *b)
 {
-    const struct breaker_rules *rules = b->upstream->breaker;
-    return !rules || breaker_is_passable(breaker_of(b), rules, worker_now_ms());
+    return backend_breaker_is_passable(worker.shm, b, worker_now_ms());
+}
+
+/* While an operator says what it is, nothing is counted. */
+static bool
+is_by_itself(const struct conf_backend *b)
+{
+    return b->upstream->breaker && backend_breaker_said(worker.shm, b) == BREAKER_AUTO;
 }
 
 /* Said once, by whoever made the change. */
@@ -55,9 +62,9 @@ upstream_breaker_enter(struct stream *s, const struct conf_backend *b)
 {
     enum breaker_change change;
     breaker_permit permit = 0;
-    if (!b->upstream->breaker) {
+    if (!is_by_itself(b)) {
         s->permit = 0;
-        return true;
+        return backend_breaker_said(worker.shm, b) != BREAKER_SAID_OPEN;
     }
     bool is_in =
         breaker_enter(breaker_of(b), b->upstream->breaker, worker_now_ms(), &permit, &change);
@@ -72,7 +79,7 @@ may_trip(const struct conf_upstream *up)
 {
     unsigned out = 0;
     for (unsigned i = 0; i < up->nbackends; i++) {
-        out += breaker_state(breaker_of(&up->backends[i]), worker_now_ms()) != BREAKER_CLOSED;
+        out += backend_breaker(worker.shm, &up->backends[i], worker_now_ms()) != BREAKER_CLOSED;
     }
     return out == 0 || (out + 1) * 100 <= up->nbackends * up->breaker->max_ejected_percent;
 }
@@ -81,7 +88,7 @@ void
 upstream_report(struct stream *s, bool is_failure)
 {
     const struct conf_backend *b = s->upstream ? s->backend : NULL;
-    if (!b || !b->upstream->breaker || !worker.backends[b->slot]) {
+    if (!b || !is_by_itself(b) || !worker.backends[b->slot]) {
         return;
     }
     breaker_permit permit = s->permit;

@@ -11,6 +11,7 @@ import time
 import pytest
 from harness import (PATIENCE, Authority, Client, Echo, Farm, Load, Streams, adopt_orphans, free_port, http_config,
                      until)
+from harness.akashd import binary
 from harness.backend import fixed
 
 
@@ -136,7 +137,7 @@ def test_all_drained_is_503(daemon, farm):
 
 
 @pytest.mark.parametrize("command", [["drain", "site"], ["drain", "site/nobody:1"], ["ready", "other/x"],
-                                     ["weight", "site/nobody:1", "3"]])
+                                     ["weight", "site/nobody:1", "3"], ["breaker", "open", "site/nobody:1"]])
 def test_backend_that_does_not_exist_is_refused(daemon, command):
     done = daemon.ctl(*command)
     assert done.returncode == 1 and "there is no such backend" in done.stderr
@@ -340,6 +341,25 @@ def test_diff_shows_the_operators_word(daemon, farm):
     assert "nothing would change" in done.stdout and "the file says 1, the operator 9" in done.stdout
 
 
+def test_everything_answers_in_json(daemon, farm, tmp_path):
+    """Also what is refused, and a socket where nobody is."""
+    place = f"site/{farm.addresses[0]}"
+    for command in (["status"], ["reload", "--wait"], ["diff"], ["drain", place], ["maint", place], ["ready", place],
+                    ["weight", place, "2"], ["breaker", "open", place], ["breaker", "auto", place],
+                    ["log", "level", "file"], ["explain", f"http://x:{port_of(daemon)}/"], ["config"]):
+        assert said(daemon, *command)["ok"] is True, command
+    for command in (["drain", "site/nobody"], ["weight", place, "0"], ["breaker", "ajar", place],
+                    ["log", "level", "loud"], ["explain", "nonsense"], ["diff", str(tmp_path / "none.json")]):
+        told = said(daemon, *command, expect=1)
+        assert told["ok"] is False and told["error"], command
+    done = subprocess.run([binary("akashctl"), "-s", str(tmp_path / "none.sock"), "-j", "status"], capture_output=True, text=True)
+    assert done.returncode == 2 and json.loads(done.stdout)["ok"] is False
+    adopt_orphans()
+    assert said(daemon, "upgrade")["ok"] is True
+    daemon.upgraded()
+    assert said(daemon, "stop")["ok"] is True
+
+
 def test_diff_of_a_wrong_file_tells_its_errors(daemon, tmp_path):
     file = tmp_path / "wrong.json"
     file.write_text('{\n "nonsense": 1 }')
@@ -447,7 +467,6 @@ def test_top_shows_frame_after_frame(daemon):
 
 
 def test_config_is_what_the_check_prints(daemon):
-    from harness.akashd import binary
     printed = subprocess.run([binary(), "-T", "-c", str(daemon.file)], capture_output=True, text=True)
     assert daemon.ctl("config").stdout == printed.stdout
 
@@ -465,7 +484,7 @@ def test_log_level_reaches_all_and_lasts_until_revoked(launch, scripted):
     assert daemon.ctl("log", "level", "loud").returncode == 1
 
 
-@pytest.mark.parametrize("args", [[], ["nonsense"], ["drain"], ["weight", "site/a"], ["log", "info"], ["explain"],
+@pytest.mark.parametrize("args", [[], ["nonsense"], ["drain"], ["weight", "site/a"], ["log", "info"], ["explain"], ["breaker", "open"],
                                   ["explain", "http://a/", "--color", "red"], ["reload", "--now"], ["status", "x"],
                                   ["top", "0"], ["diff", "a", "b"], ["stop", "now"]])
 def test_wrong_usage_exits_1_and_says_how(daemon, args):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Circuit breakers: one state for all workers, opened once, tried with exactly so many, survived by no failure."""
 
+import json
 import os
 import signal
 import threading
@@ -9,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from harness import PATIENCE, Client, Gate, backend as answers, free_port, http_config, until
+from harness import PATIENCE, Client, Gate, adopt_orphans, backend as answers, free_port, http_config, until
 
 CLOSED, HALF_OPEN, OPEN = 0, 1, 2
 FAILING = answers.fixed(b"no", status=500, reason="No")
@@ -243,3 +244,117 @@ def test_without_one_there_is_no_state(launch, scripted):
     assert akashd.metrics().value("akash_breaker_state") is None
     with Client(port) as client:
         assert client.ask().status == 500
+
+
+# -- what operators say
+
+def tell(akashd, what, backend=None):
+    done = akashd.ctl("breaker", what, f"site/{(backend or akashd.sick).address}")
+    assert done.returncode == 0, done.stderr
+
+
+def shown(akashd):
+    """The sick backend as /status.json has it."""
+    status = json.loads(akashd.ctl("-j", "status").stdout)["status"]
+    return next(b for up in status["upstreams"] for b in up["backends"] if b["id"] == akashd.sick.address)
+
+
+@pytest.fixture
+def plain(launch, scripted):
+    """The same without a breaker in the file; two backends, four workers."""
+    def start(**upstream):
+        port = free_port()
+        made = [scripted() for _ in range(2)]
+        config = http_config(port, made, {"retry": False, **upstream}, workers=4)
+        akashd = launch(config)
+        akashd.config, akashd.port, akashd.sick, akashd.made = config, port, made[0], made
+        return akashd
+    return start
+
+
+def test_opened_by_hand_is_sent_nothing_until_revoked(plain):
+    """Over a reload, the death of every worker, and an upgrade; without a breaker in the file."""
+    akashd = plain()
+    assert ask(akashd, 8) == {200: 8} and len(akashd.sick.requests) == 4
+    assert "breaker" not in shown(akashd)
+    before = len(akashd.log)
+    tell(akashd, "open")
+    assert akashd.wait_log("breaker open, says the operator", since=before)
+    assert ask(akashd, 20) == {200: 20}
+    assert shown(akashd)["breaker"] == "open" and shown(akashd)["usable"] is False
+    assert shown(akashd)["operator"] == {"breaker": {"file": "auto", "operator": "open"}}
+    assert state(akashd) == OPEN
+    akashd.config["upstreams"]["site"]["keepalive"] = {"connections": 7}
+    akashd.reload(akashd.config)
+    for index, worker in akashd.workers().items():
+        os.kill(worker.pid, signal.SIGKILL)
+        until(lambda: index in (now := akashd.workers()) and now[index].pid != worker.pid, "a successor")
+    assert ask(akashd, 20) == {200: 20}
+    adopt_orphans()
+    akashd.upgrade()
+    until(lambda: state(akashd) == OPEN, "the metrics of the new one")
+    assert ask(akashd, 20) == {200: 20}
+    assert len(akashd.sick.requests) == 4
+    tell(akashd, "auto")
+    assert ask(akashd, 20) == {200: 20} and len(akashd.sick.requests) > 4
+    assert "operator" not in shown(akashd) and "breaker" not in shown(akashd)
+
+
+def test_opened_by_hand_has_its_reason_everywhere(plain):
+    akashd = plain()
+    for backend in akashd.made:
+        tell(akashd, "open", backend)
+    with Client(akashd.port) as client:
+        answer = client.ask()
+        assert answer.status == 503 and "breaker_open" in answer.text
+    akashd.wait_metric("akash_failures_total", lambda v: v >= 1, reason="breaker_open")
+    assert "breaker open by the operator; the file: auto" in akashd.ctl("status").stdout
+    place = f"upstreams.site.backends[{akashd.sick.address}].breaker"
+    assert f"! {place}: the file says auto, the operator open" in akashd.ctl("diff").stdout
+    told = akashd.ctl("explain", f"http://127.0.0.1:{akashd.port}/").stdout
+    assert told.count("its breaker is open, says the operator") == 2 and "no_backend" in told
+    assert akashd.get("/readyz?upstream=site")[0] == 503
+
+
+@pytest.mark.parametrize("word", ["drain", "breaker open"])
+def test_fail_open_does_not_go_over_an_operators_word(plain, word):
+    akashd = plain(fail_open=True)
+    for backend in akashd.made:
+        assert akashd.ctl(*word.split(), f"site/{backend.address}").returncode == 0
+    assert ask(akashd, 8) == {503: 8}
+    assert not any(b.requests for b in akashd.made)
+
+
+def test_closed_by_hand_is_never_out(guarded):
+    akashd = guarded({"open_for": "60s"})
+    tell(akashd, "close")
+    akashd.sick.always(FAILING)
+    counts = ask(akashd, 60)
+    assert counts == {500: 30, 200: 30}
+    assert shown(akashd)["breaker"] == "closed" and not lines(akashd, "breaker opens")
+
+
+def test_closing_by_hand_brings_one_back_and_auto_begins_anew(guarded):
+    akashd = guarded({"open_for": "60s"})
+    trip(akashd)
+    tell(akashd, "close")
+    seen = len(akashd.sick.requests)
+    assert ask(akashd, 40) == {500: 20, 200: 20}
+    tell(akashd, "auto")
+    assert shown(akashd)["breaker"] == "closed"  # not what it was before
+    until(lambda: ask(akashd, 2) and shown(akashd)["breaker"] == "open", "the breaker to open")
+    assert len(akashd.sick.requests) - seen == 25  # five in a row, counted from auto on
+    assert len(lines(akashd, "breaker opens")) == 2
+
+
+def test_opened_by_hand_is_not_half_open_after_a_while(guarded):
+    akashd = guarded({"open_for": "100ms"})
+    trip(akashd)
+    tell(akashd, "open")
+    akashd.sick.always(answers.fixed(b"ok"))
+    seen = len(akashd.sick.requests)
+    until(lambda: state(akashd) == OPEN, "the operator's word in the metrics")
+    time.sleep(0.3)  # longer than it would be open by itself
+    assert ask(akashd, 20) == {200: 20} and len(akashd.sick.requests) == seen
+    tell(akashd, "auto")
+    assert ask(akashd, 20) == {200: 20} and len(akashd.sick.requests) > seen

@@ -120,6 +120,9 @@ START_TEST(requests_that_are_known)
     ck_assert_int_eq(request(" { \"command\" : \"status\" }"), CONTROL_STATUS);
     ck_assert_int_eq(request("{\"command\":\"stop\"}"), CONTROL_STOP);
     ck_assert_int_eq(request("{\"command\":\"drain\",\"backend\":\"a/b:80\"}"), CONTROL_DRAIN);
+    ck_assert_int_eq(
+        request("{\"command\":\"breaker\",\"backend\":\"a/b:80\",\"state\":\"open\"}"),
+        CONTROL_BREAKER);
     ck_assert_int_eq(request("{\"command\":\"explain\",\"url\":\"http://a/\"}"), CONTROL_EXPLAIN);
     ck_assert_int_eq(request("{\"command\":\"diff\",\"name\":\"/f\",\"text\":\"{\\\"a\\\":1}\"}"),
                      CONTROL_DIFF);
