@@ -114,6 +114,7 @@ struct conf_listener {
     uint32_t header_bytes, header_count;
     uint64_t body_bytes;              /* 0: none */
     uint32_t requests_per_connection; /* 0: any number */
+    uint32_t requests_in_flight;      /* over all workers; 0: any number */
     uint32_t max_age_ms;
     bool http2;
     uint32_t http2_streams; /* at one time on a connection */

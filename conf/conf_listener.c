@@ -122,6 +122,10 @@ check_listener(struct conf_build *build, struct conf_listener *listener, struct 
     } else if (!node_get(node, "upstream")) {
         report_missing(build->report, node, "upstream", "missing; tcp mode needs it");
     }
+    if (listener->mode == CONF_TCP && listener->requests_in_flight != 0) {
+        report_key(build->report, node_get(node_get(node, "limits"), "requests_in_flight"),
+                   "only in http mode");
+    }
     if (listener->tls) {
         conf_check_tls(build, listener, node_get(node, "tls"));
     }

@@ -182,6 +182,12 @@ const struct option option_table[] = {
      .help = "Body of a request; above it: 413. 0: no limit."},
     {OWN_LIMITS, "requests_per_connection", TYPE_COUNT, "0", 0, ANY32,
      IN(conf_listener, requests_per_connection), .help = "0: any number."},
+    {OWN_LIMITS, "requests_in_flight", TYPE_COUNT, "0", 0, 10000000,
+     IN(conf_listener, requests_in_flight),
+     .help = "Requests of this listener that may be under way at one time, exactly, over all workers: "
+             "from the head until the answer has been given, waiting in a queue included. More are "
+             "answered 503 (over_limit) with Retry-After; over HTTP/2 the connection goes on. A "
+             "tunnel (upgrade, WebSocket) is none any more once it has begun. 0: any number."},
     {OWN_LIMITS, "max_age", TYPE_DURATION, "0", 0, MONTH, IN(conf_listener, max_age_ms),
      .help = "Age at which a client connection is ended after its request. 0: any."},
     {OWN_LIMITS, "http2_streams", TYPE_COUNT, "100", 1, 10000, IN(conf_listener, http2_streams),

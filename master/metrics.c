@@ -217,6 +217,17 @@ emit_listener_connections(struct metrics *m, const struct family *f, const struc
     put_count(m, f, item, "", shm_gauge_read(m->shm, offset));
 }
 
+/* Nothing where they are not limited, and so not counted. */
+static void
+emit_listener_requests(struct metrics *m, const struct family *f, const struct item *item)
+{
+    if (item->listener->requests_in_flight != 0) {
+        size_t entry = item->listener->slot * sizeof(shm_u64);
+        put_count(m, f, item, "",
+                  shm_gauge_read(m->shm, offsetof(struct shm_ledger, listeners_requests) + entry));
+    }
+}
+
 static void
 emit_listener_counter(struct metrics *m, const struct family *f, const struct item *item)
 {
@@ -401,6 +412,8 @@ static const struct family families[] = {
     COUNTER("akash_failures_total", "Exchanges that failed", ONCE, emit_failures, 0)
     GAUGE("akash_listener_connections", "Client connections",
           PER_LISTENER, emit_listener_connections, 0)
+    GAUGE("akash_listener_requests_in_flight", "Requests under way, where they are limited",
+          PER_LISTENER, emit_listener_requests, 0)
     LISTENER_COUNTERS(LISTENER_COUNTER)
     COUNTER("akash_requests_total", "Requests answered", PER_LISTENER, emit_requests, 0)
     COUNTER("akash_grpc_requests_total", "gRPC calls ended, by what the client was told",

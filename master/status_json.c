@@ -99,6 +99,12 @@ listener_object(const struct shm *shm, const struct row_sum *rows, const struct 
     json_object_object_add(to, "addresses", addresses);
     size_t gauge = offsetof(struct shm_ledger, listeners) + l->slot * sizeof(shm_u64);
     add_number(to, "connections", shm_gauge_read(shm, gauge));
+    if (l->requests_in_flight != 0) {
+        size_t requests = offsetof(struct shm_ledger, listeners_requests);
+        add_number(to, "requests_in_flight",
+                   shm_gauge_read(shm, requests + l->slot * sizeof(shm_u64)));
+        add_number(to, "requests_in_flight_max", l->requests_in_flight);
+    }
     size_t accepted = offsetof(struct shm_row_listener, connections);
     add_number(to, "accepted", row_sum_get(rows, row_sum_listener_offset(l->slot, accepted)));
     return to;

@@ -40,7 +40,9 @@
 
 /* per listener */
 #define LISTENER_COUNTERS(X) \
-    X(connections, "akash_connections_total", "Client connections accepted")
+    X(connections, "akash_connections_total", "Client connections accepted") \
+    X(requests_refused, "akash_requests_refused_total", \
+      "Requests refused because requests_in_flight of them were under way")
 
 /* per rate limit */
 #define LIMIT_COUNTERS(X) \

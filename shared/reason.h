@@ -31,7 +31,7 @@
     X(breaker_open, 503, UNAVAILABLE, "the circuit breaker of every backend is open") \
     X(queue_full, 503, RESOURCE_EXHAUSTED, "too many requests wait for a backend") \
     X(queue_timeout, 503, UNAVAILABLE, "waiting for a backend took too long") \
-    X(over_limit, 503, RESOURCE_EXHAUSTED, "too many connections") \
+    X(over_limit, 503, RESOURCE_EXHAUSTED, "too many connections or requests") \
     X(draining, 503, UNAVAILABLE, "the server is shutting down") \
     X(connect_timeout, 504, UNAVAILABLE, "connecting to the backend took too long") \
     X(response_timeout, 504, DEADLINE_EXCEEDED, "the backend's answer took too long") \

@@ -85,6 +85,7 @@ shm_layout_hash(void)
         sizeof(struct shm_row),
         offsetof(struct shm_row, failures),
         offsetof(struct shm_row, ledger),
+        offsetof(struct shm_ledger, backends_open),
         offsetof(struct shm_row, listeners),
         sizeof(struct shm_row_listener),
         sizeof(struct shm_row_backend),
@@ -401,6 +402,7 @@ shm_fold_row(struct shm *shm, unsigned row)
     bool is_done = fold_gauge(shm, row, shm_gauge_connections(shm, r));
     for (unsigned i = 0; i < shm_slots_end(shm, SHM_LISTENER); i++) {
         is_done &= fold_gauge(shm, row, shm_gauge_listener(shm, r, i));
+        is_done &= fold_gauge(shm, row, shm_gauge_requests(shm, r, i));
     }
     for (unsigned i = 0; i < shm_slots_end(shm, SHM_UPSTREAM); i++) {
         is_done &= fold_gauge(shm, row, shm_gauge_waiting(shm, r, i));

@@ -194,6 +194,7 @@ struct shm_shared_upstream {
 };
 struct shm_shared_listener {
     _Alignas(SHM_CACHE_LINE) shm_u64 connections;
+    shm_u64 requests; /* under way, where they are limited */
 };
 struct shm_shared {
     _Alignas(SHM_CACHE_LINE) shm_u64 connections; /* of clients */
@@ -229,6 +230,7 @@ struct shm_row_backend {
 struct shm_ledger {
     shm_u64 connections;
     shm_u64 listeners[SHM_LISTENERS];
+    shm_u64 listeners_requests[SHM_LISTENERS];
     shm_u64 upstreams_waiting[SHM_UPSTREAMS];
     shm_u64 upstreams_open[SHM_UPSTREAMS];
     shm_u64 backends_active[SHM_BACKENDS];
@@ -373,8 +375,8 @@ shm_gauge_sub(struct shm_row *row, struct shm_gauge g)
 bool
 shm_gauge_try_add(struct shm_row *row, struct shm_gauge g, uint64_t limit);
 
-/* Client connections in all, of one listener; waiting streams and backend connections of an
- * upstream; exchanges and connections of one backend. */
+/* Client connections in all, of one listener; its requests under way; waiting streams and backend
+ * connections of an upstream; exchanges and connections of one backend. */
 static inline struct shm_gauge
 shm_gauge_connections(struct shm *shm, struct shm_row *row)
 {
@@ -385,6 +387,13 @@ static inline struct shm_gauge
 shm_gauge_listener(struct shm *shm, struct shm_row *row, unsigned slot)
 {
     return (struct shm_gauge){&shm->s->listeners[slot].connections, &row->ledger.listeners[slot]};
+}
+
+static inline struct shm_gauge
+shm_gauge_requests(struct shm *shm, struct shm_row *row, unsigned slot)
+{
+    return (struct shm_gauge){&shm->s->listeners[slot].requests,
+                              &row->ledger.listeners_requests[slot]};
 }
 
 static inline struct shm_gauge

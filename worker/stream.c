@@ -220,12 +220,46 @@ stream_touch(struct stream *s)
     }
 }
 
+/* ---- requests in flight ---- */
+
+static struct shm_gauge
+gauge_of(const struct stream *s)
+{
+    return shm_gauge_requests(worker.shm, worker.row, s->listener->slot);
+}
+
+/* false: it is one too many, and has been refused. */
+static bool
+count_request(struct stream *s)
+{
+    uint32_t limit = s->conf_listener->requests_in_flight;
+    if (limit == 0) {
+        return true;
+    }
+    s->is_counted = shm_gauge_try_add(worker.row, gauge_of(s), limit);
+    if (!s->is_counted) {
+        shm_count(&s->listener->counters->requests_refused, 1);
+        stream_fail(s, REASON_over_limit);
+    }
+    return s->is_counted;
+}
+
+void
+stream_uncount(struct stream *s)
+{
+    if (s->is_counted) {
+        s->is_counted = false;
+        shm_gauge_sub(worker.row, gauge_of(s));
+    }
+}
+
 /* Counters, log line, and off the list of the living. Both ends have let go. */
 static void
 end_stream(struct stream *s)
 {
     queue_forget(s);
     upstream_end_exchange(s);
+    stream_uncount(s);
     stream_enter(s, STREAM_DONE);
     if (s->http) {
         retry_forget(s);
@@ -354,7 +388,7 @@ stream_begin(struct stream *s)
         stream_fail(s, why);
         return;
     }
-    if (!is_within_limits(s, s->http->route) || !route_follow(s)) {
+    if (!count_request(s) || !is_within_limits(s, s->http->route) || !route_follow(s)) {
         return;
     }
     limit_total(s);

@@ -134,6 +134,7 @@ struct stream {
     bool is_tunnel;    /* raw bytes both ways: tcp, or an HTTP exchange after a 101 */
     bool is_http2;     /* the client speaks HTTP/2 */
     bool is_grpc;      /* see grpc.h */
+    bool is_counted;   /* among the requests in flight of its listener */
     bool wants_fresh;  /* take no idle connection: one has just failed us */
     bool is_on_reused; /* the server connection came from the idle list */
     uint64_t cut_ms;   /* a tunnel whose listener or backend has left the configuration: its end; 0:

@@ -25,6 +25,9 @@ stream_send_answer(struct stream *s, struct http_msg *m);
 void
 stream_answer(struct stream *s, struct http_msg *m, struct slice body);
 
+/* It is no request in flight any more. */
+void
+stream_uncount(struct stream *s);
 /* A tunnel may live for long and must not keep a configuration alive. */
 void
 stream_unpin_conf(struct stream *s);

@@ -125,6 +125,7 @@ stream_upgrade(struct stream *s, struct http_msg *m)
         return;
     }
     s->is_tunnel = true;
+    stream_uncount(s);
     s->client.is_recv_done = false;
     s->server.is_send_done = false;
     s->server.ops->expect(s, &s->server, 0);

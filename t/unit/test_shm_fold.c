@@ -90,12 +90,15 @@ START_TEST(fold_takes_out_every_gauge_of_the_dead)
     add(0, shm_gauge_connections(&shm, shm.rows[0]), 5);
     add(1, shm_gauge_connections(&shm, shm.rows[1]), 7);
     add(0, shm_gauge_listener(&shm, shm.rows[0], 0), 4);
+    add(0, shm_gauge_requests(&shm, shm.rows[0], 0), 6);
+    add(1, shm_gauge_requests(&shm, shm.rows[1], 0), 2);
     add(0, active(0, 0), 3);
     add(0, shm_gauge_open(&shm, shm.rows[0], 2), 2);
     add(1, shm_gauge_open(&shm, shm.rows[1], 2), 1);
     ck_assert(shm_fold_row(&shm, 0));
     ck_assert_uint_eq(shm_get(&shm.s->connections), 7);
     ck_assert_uint_eq(shm_get(&shm.s->listeners[0].connections), 0);
+    ck_assert_uint_eq(shm_get(&shm.s->listeners[0].requests), 2);
     ck_assert_uint_eq(shm_get(&shm.s->backends[0].active), 0);
     ck_assert_uint_eq(shm_get(&shm.s->backends[2].open), 1);
     ck_assert_uint_eq(shm_ledger_count(&shm.rows[0]->ledger.connections), 0);
