@@ -129,7 +129,7 @@ wire_send(struct transport *t, const char *bytes, size_t len)
 {
     ssize_t n;
     do {
-        n = send(t->fd, bytes, len, MSG_NOSIGNAL);
+        n = send(t->fd, bytes, len, transport_send_flags(t));
     } while (n < 0 && errno == EINTR);
     if (n < 0 && errno != EAGAIN) {
         ((struct tls_io *)t->tls)->write_errno = errno;

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -24,6 +25,9 @@
 #define TRANSPORT_WANT_WRITE \
     0x04 /* ciphertext waits for the socket: call writev (even with no bytes) when it is writable \
           */
+
+/* The end follows at once: what is sent may wait for it, and leaves in one segment with the FIN. */
+#define TRANSPORT_ENDING 0x08
 
 struct transport;
 struct transport_ops {
@@ -51,6 +55,13 @@ struct transport {
     uint16_t pushed; /* bytes (at most UINT16_MAX) of what waited inside that the last writev sent:
                         progress that its result does not show */
 };
+
+/* For send(). */
+static inline int
+transport_send_flags(const struct transport *t)
+{
+    return MSG_NOSIGNAL | (t->flags & TRANSPORT_ENDING ? MSG_MORE : 0);
+}
 
 extern const struct transport_ops transport_plain_ops;
 extern const struct transport_ops transport_tls_ops;

@@ -61,19 +61,20 @@ join(char *joined, const struct iovec *iov, int n)
 
 /* send() of one piece is less work in the kernel than sendmsg() of several, even with the copy. */
 static ssize_t
-plain_send(int fd, const struct iovec *iov, int n)
+plain_send(struct transport *t, const struct iovec *iov, int n)
 {
+    int flags = transport_send_flags(t);
     if (n == 1) {
-        return send(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL);
+        return send(t->fd, iov->iov_base, iov->iov_len, flags);
     }
     char joined[JOIN_BYTES];
     size_t len = join(joined, iov, n);
     if (len > 0) {
-        return send(fd, joined, len, MSG_NOSIGNAL);
+        return send(t->fd, joined, len, flags);
     }
     struct msghdr msg = {.msg_iov = (struct iovec *)iov,
                          .msg_iovlen = (size_t)(n < IOV_MAX ? n : IOV_MAX)};
-    return sendmsg(fd, &msg, MSG_NOSIGNAL);
+    return sendmsg(t->fd, &msg, flags);
 }
 
 static ssize_t
@@ -84,7 +85,7 @@ plain_writev(struct transport *t, const struct iovec *iov, int n)
     }
     ssize_t sent;
     do {
-        sent = plain_send(t->fd, iov, n);
+        sent = plain_send(t, iov, n);
     } while (sent < 0 && errno == EINTR);
     return sent < 0 ? plain_failure() : sent;
 }

@@ -261,6 +261,7 @@ conn_close(struct conn *c)
         return;
     }
     if (c->io.tls && !c->is_broken && !c->is_connecting && !c->is_shut && !c->out) {
+        c->io.flags |= TRANSPORT_ENDING;
         c->io.ops->shutdown(&c->io); /* close_notify */
     }
     close_now(c);
@@ -413,6 +414,16 @@ conn_flush(struct conn *c)
 }
 
 void
+conn_flush_last(struct conn *c)
+{
+    c->io.flags |= TRANSPORT_ENDING;
+    conn_flush(c);
+    if (conn_is_blocked(c)) { /* the end will be later */
+        c->io.flags &= (uint8_t)~TRANSPORT_ENDING;
+    }
+}
+
+void
 conn_flush_any(void)
 {
     if (gather.conn) {
@@ -424,10 +435,12 @@ void
 conn_shutdown(struct conn *c)
 {
     c->is_shut = true;
-    conn_flush(c);
+    conn_flush_last(c);
     if (!conn_is_blocked(c) && c->is_open && !c->is_broken) {
         c->io.ops->shutdown(&c->io);
-        if (!(c->io.flags & TRANSPORT_WANT_WRITE)) {
+        if (c->io.flags & TRANSPORT_WANT_WRITE) {
+            c->io.flags &= (uint8_t)~TRANSPORT_ENDING; /* close_notify waits for the socket */
+        } else {
             shutdown(c->io.fd, SHUT_WR);
         }
     }

@@ -123,6 +123,10 @@ conn_read_scratch(struct conn *c, size_t max, char **bytes);
 /* Write what conn_put() queued. Errors set is_broken and come as CONN_BROKEN later. */
 void
 conn_flush(struct conn *c);
+/* The same for the last output of all: conn_close(), or conn_shutdown(), must follow in this turn.
+ */
+void
+conn_flush_last(struct conn *c);
 /* Write what any conn has queued: before the scratch memory is used again. */
 void
 conn_flush_any(void);

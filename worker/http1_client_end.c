@@ -101,7 +101,7 @@ end_connection(struct http1_client *hc, bool may_be_sending)
 {
     struct conn *c = &hc->conn;
     hc->stream = NULL;
-    conn_flush(c);
+    conn_flush_last(c);
     if (conn_is_blocked(c) || may_be_sending || c->in || (c->is_readable && !c->is_eof)) {
         http1_client_linger(hc);
     } else {
@@ -132,7 +132,6 @@ answer_failure(struct http1_client *hc, struct stream *s, enum reason why)
     hc->is_closing |= !is_whole || worker_is_retiring() || why == REASON_bad_request;
     bool is_head = s->http->req.method == HTTP_HEAD;
     conn_put_copy(&hc->conn, answer, reply_write_http1(answer, &r, hc->is_closing, is_head));
-    conn_flush(&hc->conn);
     hc->stream = NULL;
     if (hc->is_closing) {
         /* Refused while its head was taken: what follows it has been read, or is under way. */
