@@ -328,7 +328,9 @@ upstream_read(struct http1_upstream *hu)
     }
     if (is_ours(c)) {
         conn_flush_any();
-        if (!is_paused(hu) && hu->stream && hu->has_answered) {
+        /* behind a TLS handshake there may be tickets alone, and a reset with them */
+        bool has_read = hu->has_answered || c->io.tls;
+        if (!is_paused(hu) && hu->stream && has_read) {
             conn_verify_later(c);
         }
     }

@@ -240,7 +240,7 @@ why_finished(const struct http2_session *ses)
     if (ses->is_over) {
         return ses->over;
     }
-    return ses->is_going || ses->has_goaway ? REASON_none : REASON_bad_request;
+    return ses->is_going || ses->has_goaway ? REASON_none : http2_blame(ses);
 }
 
 /* A reset that is submitted overtakes what its stream has to say, so it is submitted behind that:

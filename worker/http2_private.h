@@ -32,6 +32,13 @@ http2_leave(struct http2_session *ses)
     ses->depth--;
 }
 
+/* Why a connection ends whose peer has broken the rules. */
+static inline enum reason
+http2_blame(const struct http2_session *ses)
+{
+    return ses->side->is_server ? REASON_bad_request : REASON_bad_response;
+}
+
 /* Memory for a stream of ses, in its list. NULL: none. */
 struct http2_stream *
 http2_stream_new(struct http2_session *ses, int32_t id);

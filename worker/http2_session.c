@@ -50,8 +50,7 @@ charge(struct http2_session *ses, unsigned cost)
         ses->credit -= cost;
         return 0;
     }
-    http2_session_end(ses, NGHTTP2_ENHANCE_YOUR_CALM,
-                      ses->side->is_server ? REASON_bad_request : REASON_bad_response);
+    http2_session_end(ses, NGHTTP2_ENHANCE_YOUR_CALM, http2_blame(ses));
     return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
@@ -544,8 +543,7 @@ http2_session_feed(struct http2_session *ses, struct slice bytes)
         uint32_t code = used == NGHTTP2_ERR_FLOODED || used == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS
                             ? NGHTTP2_ENHANCE_YOUR_CALM
                             : NGHTTP2_PROTOCOL_ERROR;
-        http2_session_end(ses, code,
-                          ses->side->is_server ? REASON_bad_request : REASON_bad_response);
+        http2_session_end(ses, code, http2_blame(ses));
     }
     http2_session_mark(ses);
 }

@@ -170,8 +170,7 @@ http2_strict_on_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *arg)
     }
     struct http2_stream *st = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
     if (!st || !st->is_invalid) {
-        http2_session_end(ses, NGHTTP2_FLOW_CONTROL_ERROR,
-                          ses->side->is_server ? REASON_bad_request : REASON_bad_response);
+        http2_session_end(ses, NGHTTP2_FLOW_CONTROL_ERROR, http2_blame(ses));
     }
     return 0;
 }

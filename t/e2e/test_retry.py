@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 
 from harness import PATIENCE, Client, backend as answers, free_port, http_config, until
-from harness.raw import RawBackend
 
 FAST = {"backoff": {"base": 0, "max": 0}}
 
@@ -18,15 +17,11 @@ def status(code, fields=()):
 
 
 @pytest.fixture
-def pair(launch, scripted, request):
+def pair(launch, scripted):
     """A daemon over two backends with this retry; .bad takes the first request of a pair, .good the next."""
     def start(retry=None, bad=None, upstream=None, n=2, **top):
         port = free_port()
         made = [scripted() for _ in range(n)]
-        if bad is HOLE:
-            made[0] = RawBackend().stuff()
-            request.addfinalizer(made[0].close)
-            bad = None
         akashd = launch(http_config(port, made, {
             "retry": {**FAST, **(retry if retry is not None else {})} if retry is not False else False,
             **(upstream or {})}, **top))
@@ -40,65 +35,6 @@ def pair(launch, scripted, request):
 def ask(akashd, method="GET", body=None, **kw):
     with Client(akashd.port) as client:
         return client.ask(method, body=body, **kw)
-
-
-# -- the fault matrix: what comes of each failure, and how often a backend was asked
-
-REFUSE, HOLE = "refuse", "hole"
-FAULTS = {
-    "connect refused": REFUSE,
-    "black hole": HOLE,
-    "reset before the first byte": answers.reset(),
-    "reset after the first byte": lambda x: (x.send(b"HTTP/1.1 200 OK\r\nContent-Le"), x.reset()),
-    "slow head": answers.stall(),
-    "slow body": answers.stall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"),
-    "5xx": status(503),
-    "garbage": answers.raw(b"NOT HTTP AT ALL\r\n\r\n", then="close", read=False),
-}
-ON_ALL = {"on": ["connect", "reset", "timeout", "502", "503", "504"]}
-# fault, method: (status where retries are at their defaults, token in the log or None, retries),
-#                (the same where everything is retried)
-MATRIX = {
-    ("connect refused", "GET"): ((200, None, 1), (200, None, 1)),
-    ("connect refused", "POST"): ((200, None, 1), (200, None, 1)),
-    ("black hole", "GET"): ((200, None, 1), (200, None, 1)),
-    ("black hole", "POST"): ((200, None, 1), (200, None, 1)),
-    ("reset before the first byte", "GET"): ((200, None, 1), (200, None, 1)),
-    ("reset before the first byte", "POST"): ((502, "backend_reset", 0), (502, "backend_reset", 0)),
-    ("reset after the first byte", "GET"): ((200, None, 1), (200, None, 1)),
-    ("reset after the first byte", "POST"): ((502, "backend_reset", 0), (502, "backend_reset", 0)),
-    ("slow head", "GET"): ((504, "response_timeout", 0), (200, None, 1)),
-    ("slow head", "POST"): ((504, "response_timeout", 0), (504, "response_timeout", 0)),
-    ("slow body", "GET"): ((200, "response_cut", 0), (200, "response_cut", 0)),
-    ("slow body", "POST"): ((200, "response_cut", 0), (200, "response_cut", 0)),
-    ("5xx", "GET"): ((503, None, 0), (200, None, 1)),
-    ("5xx", "POST"): ((503, None, 0), (503, None, 0)),
-    ("garbage", "GET"): ((502, "bad_response", 0), (200, None, 1)),
-    ("garbage", "POST"): ((502, "bad_response", 0), (502, "bad_response", 0)),
-}
-
-
-@pytest.mark.parametrize("retry", [{}, ON_ALL], ids=["default", "all"])
-@pytest.mark.parametrize("fault, method", MATRIX, ids=lambda x: x)
-def test_fault_matrix(pair, fault, method, retry):
-    want_status, token, retries = MATRIX[fault, method][retry is ON_ALL]
-    akashd = pair(retry, HOLE if FAULTS[fault] is HOLE else None, upstream={"timeouts": {"connect": "300ms", "response": "300ms", "response_body": "300ms"}})
-    if FAULTS[fault] is REFUSE:
-        akashd.bad.refuse()
-    elif FAULTS[fault] is not HOLE:
-        akashd.bad.always(FAULTS[fault])
-    with Client(akashd.port) as client:
-        client.request(method, body=b"once" if method == "POST" else None)
-        head = client.response_head()
-        assert head.status == want_status
-    if token:
-        akashd.wait_metric("akash_failures_total", lambda v: v == 1, reason=token)
-    elif want_status == 200:
-        assert sum(v for _, v in akashd.metrics().all("akash_failures_total")) == 0
-    akashd.wait_metric("akash_backend_retries_total", lambda v: v == retries, backend=akashd.bad.address)
-    if method == "POST":
-        taken = [r for b in (akashd.bad, akashd.good) for r in getattr(b, "requests", []) if r.body]
-        assert len(taken) <= 1, "a POST was sent twice"
 
 
 # -- another backend first, then the same

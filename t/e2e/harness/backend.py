@@ -76,6 +76,10 @@ class Exchange:
             self.backend.sent += sent
             view = view[sent:]
 
+    def put(self, raw):
+        """Send raw bytes, whatever the version."""
+        self.send(raw)
+
     def wait(self, event, deadline=None):
         """Wait for event, without reading. Ended when akashd ends the connection first."""
         poll = select.poll()

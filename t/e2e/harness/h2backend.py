@@ -91,6 +91,10 @@ class H2Exchange:
         """Send what HTTP/1 bytes say. When the windows allow none for 0.3 s, backend.blocked is set."""
         self.script.feed(raw)
 
+    def put(self, raw):
+        """Send raw bytes on the connection: frames, or none."""
+        self.side.put(raw)
+
     def wait(self, event, deadline=None):
         """Wait for event, without reading. Ended when akashd gives the stream up first."""
         end = None if deadline is None else time.monotonic() + deadline

@@ -315,6 +315,13 @@ class Side:
             self.out += GoAwayFrame(0, last).serialize()
             self.flush()
 
+    def put(self, raw):
+        """Send raw bytes behind what h2 has said; it learns nothing of them."""
+        with self.changed:
+            self._collect()
+            self.out += raw
+            self.flush()
+
     def reset_stream(self, stream, code=ErrorCodes.CANCEL):
         with self.changed:
             if stream.reset is None and not self.end:
