@@ -115,6 +115,7 @@ struct conf_listener {
     uint64_t body_bytes;              /* 0: none */
     uint32_t requests_per_connection; /* 0: any number */
     uint32_t requests_in_flight;      /* over all workers; 0: any number */
+    uint32_t connections_per_client;  /* of one address, over all workers; 0: any number */
     uint32_t max_age_ms;
     bool http2;
     uint32_t http2_streams; /* at one time on a connection */

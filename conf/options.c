@@ -188,6 +188,13 @@ const struct option option_table[] = {
              "from the head until the answer has been given, waiting in a queue included. More are "
              "answered 503 (over_limit) with Retry-After; over HTTP/2 the connection goes on. A "
              "tunnel (upgrade, WebSocket) is none any more once it has begun. 0: any number."},
+    {OWN_LIMITS, "connections_per_client", TYPE_COUNT, "0", 0, 1000000,
+     IN(conf_listener, connections_per_client),
+     .help = "Connections of this listener that one client address may have at one time, exactly, over "
+             "all workers; of IPv6 a /64 is one client. Behind accept_proxy it is the address in the "
+             "header; addresses in trusted_proxies and Unix sockets are not limited. More are treated "
+             "as above max_connections. There is room for 262144 addresses at one time; whoever finds "
+             "none is let in uncounted (akash_clients_uncounted_total). 0: any number."},
     {OWN_LIMITS, "max_age", TYPE_DURATION, "0", 0, MONTH, IN(conf_listener, max_age_ms),
      .help = "Age at which a client connection is ended after its request. 0: any."},
     {OWN_LIMITS, "http2_streams", TYPE_COUNT, "100", 1, 10000, IN(conf_listener, http2_streams),

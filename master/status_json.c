@@ -105,6 +105,9 @@ listener_object(const struct shm *shm, const struct row_sum *rows, const struct 
                    shm_gauge_read(shm, requests + l->slot * sizeof(shm_u64)));
         add_number(to, "requests_in_flight_max", l->requests_in_flight);
     }
+    if (l->connections_per_client != 0) {
+        add_number(to, "connections_per_client_max", l->connections_per_client);
+    }
     size_t accepted = offsetof(struct shm_row_listener, connections);
     add_number(to, "accepted", row_sum_get(rows, row_sum_listener_offset(l->slot, accepted)));
     return to;

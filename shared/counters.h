@@ -41,6 +41,10 @@
 /* per listener */
 #define LISTENER_COUNTERS(X) \
     X(connections, "akash_connections_total", "Client connections accepted") \
+    X(clients_refused, "akash_clients_refused_total", \
+      "Client connections refused because their address had connections_per_client of them") \
+    X(clients_uncounted, "akash_clients_uncounted_total", \
+      "Client connections let in uncounted because the table of addresses had no room") \
     X(requests_refused, "akash_requests_refused_total", \
       "Requests refused because requests_in_flight of them were under way")
 

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shared/clients.h"
 #include "shared/ewma.h"
 #include "shared/shm_slots.h"
 
@@ -86,6 +87,8 @@ shm_layout_hash(void)
         offsetof(struct shm_row, failures),
         offsetof(struct shm_row, ledger),
         offsetof(struct shm_ledger, backends_open),
+        offsetof(struct shm_ledger, clients),
+        CLIENTS_SETS,
         offsetof(struct shm_row, listeners),
         sizeof(struct shm_row_listener),
         sizeof(struct shm_row_backend),
@@ -353,15 +356,15 @@ collect(const struct shm *shm, size_t offset, unsigned dead, uint64_t entries[SH
  * was at rest before and is the same after it was read: then no change was under way in between,
  * since an entry's sequence never comes back. */
 static bool
-unaccounted(const struct shm *shm, struct shm_gauge g, size_t offset, unsigned dead,
-            uint64_t *excess)
+unaccounted(const struct shm *shm, const shm_u64 *shared, uint64_t mask, size_t offset,
+            unsigned dead, uint64_t *excess)
 {
     uint64_t before[SHM_ROWS], after[SHM_ROWS];
     for (int i = 0; i < FOLD_ATTEMPTS; i++) {
         if (!collect(shm, offset, dead, before)) {
             continue;
         }
-        uint64_t value = atomic_load_explicit(g.shared, memory_order_relaxed);
+        uint64_t value = shm_get(shared) & mask;
         atomic_thread_fence(memory_order_acquire);
         if (!collect(shm, offset, dead, after) || memcmp(before, after, sizeof(before)) != 0) {
             continue;
@@ -377,21 +380,34 @@ unaccounted(const struct shm *shm, struct shm_gauge g, size_t offset, unsigned d
 
 /* A dead row's entry at rest says exactly what to take out, whatever the others do meanwhile. One
  * in the making may be one off, and only the others' entries tell. */
-static bool
-fold_gauge(struct shm *shm, unsigned row, struct shm_gauge g)
+bool
+shm_ledger_settle(struct shm *shm, unsigned row, shm_u64 *ledger, const shm_u64 *shared,
+                  uint64_t mask, uint64_t *excess)
 {
-    uint64_t entry = atomic_load_explicit(g.ledger, memory_order_acquire);
-    uint64_t excess = entry & SHM_LEDGER_COUNT;
+    uint64_t entry = atomic_load_explicit(ledger, memory_order_acquire);
+    *excess = entry & SHM_LEDGER_COUNT;
     if (entry == 0) {
         return true;
     }
-    size_t offset = (size_t)((char *)g.ledger - (char *)&shm->rows[row]->ledger);
-    if (is_in_the_making(entry) && !unaccounted(shm, g, offset, row, &excess)) {
+    size_t offset = (size_t)((char *)ledger - (char *)&shm->rows[row]->ledger);
+    if (is_in_the_making(entry) && !unaccounted(shm, shared, mask, offset, row, excess)) {
         return false;
     }
     uint64_t sequence = (entry & ~SHM_LEDGER_COUNT) + SHM_LEDGER_STEP;
-    atomic_store_explicit(g.ledger, sequence & ~SHM_LEDGER_STEP, memory_order_release);
-    atomic_fetch_sub_explicit(g.shared, excess, memory_order_relaxed);
+    atomic_store_explicit(ledger, sequence & ~SHM_LEDGER_STEP, memory_order_release);
+    return true;
+}
+
+static bool
+fold_gauge(struct shm *shm, unsigned row, struct shm_gauge g)
+{
+    uint64_t excess;
+    if (!shm_ledger_settle(shm, row, g.ledger, g.shared, UINT64_MAX, &excess)) {
+        return false;
+    }
+    if (excess != 0) {
+        atomic_fetch_sub_explicit(g.shared, excess, memory_order_relaxed);
+    }
     return true;
 }
 
@@ -412,7 +428,7 @@ shm_fold_row(struct shm *shm, unsigned row)
         is_done &= fold_gauge(shm, row, shm_gauge_active(shm, r, i));
         is_done &= fold_gauge(shm, row, shm_gauge_open(shm, r, i));
     }
-    return is_done;
+    return clients_fold(shm, row) && is_done;
 }
 
 /* ---- ticket keys ---- */

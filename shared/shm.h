@@ -28,6 +28,7 @@
 #include <sys/types.h>
 
 #include "shared/breaker.h"
+#include "shared/clients.h"
 #include "shared/counters.h"
 #include "shared/grpc.h"
 #include "shared/rate.h"
@@ -202,6 +203,7 @@ struct shm_shared {
     struct shm_shared_upstream upstreams[SHM_UPSTREAMS];
     struct shm_shared_backend backends[SHM_BACKENDS];
     struct rate_table rates;
+    struct clients_table clients;
 };
 
 /* ---- W ---- */
@@ -235,6 +237,7 @@ struct shm_ledger {
     shm_u64 upstreams_open[SHM_UPSTREAMS];
     shm_u64 backends_active[SHM_BACKENDS];
     shm_u64 backends_open[SHM_BACKENDS];
+    struct clients_ledger clients;
 };
 
 struct shm_row {
@@ -432,6 +435,13 @@ shm_gauge_read(const struct shm *shm, size_t ledger_offset);
  * meanwhile). */
 bool
 shm_fold_row(struct shm *shm, unsigned row);
+
+/* One entry of a dead worker's ledger for what stands in shared (in the bits of mask): the entry is
+ * at rest and without a count afterwards, *excess is for the caller to take out of shared. false:
+ * it died in a change, and shared is not at rest: again later. */
+bool
+shm_ledger_settle(struct shm *shm, unsigned row, shm_u64 *ledger, const shm_u64 *shared,
+                  uint64_t mask, uint64_t *excess);
 
 /* ---- health ---- */
 static inline enum shm_health_state

@@ -61,6 +61,7 @@ struct conn {
     struct list owned; /* the owner's: all clients of a listener, all connections of a backend */
     uint32_t send_timeout_ms;
     uint32_t read_progress, write_progress; /* bytes since the deadline moved */
+    uint32_t client_place;                  /* of a client: see client_limit.h */
     struct addr_ip peer;
     uint8_t kind; /* enum conn_kind */
     uint8_t side; /* enum conn_side */

@@ -11,6 +11,7 @@
 
 #include "shared/log.h"
 #include "shared/tls.h"
+#include "worker/client_limit.h"
 #include "worker/conn.h"
 #include "worker/http1_client.h"
 #include "worker/http2_client.h"
@@ -177,15 +178,27 @@ listener_reap(void)
     }
 }
 
+static struct shm_gauge
+all_connections(void)
+{
+    return shm_gauge_connections(worker.shm, worker.row);
+}
+
+static void
+uncount_client(struct listener *l, uint32_t place)
+{
+    shm_gauge_sub(worker.row, all_connections());
+    shm_gauge_sub(worker.row, l->gauge);
+    client_limit_give(place);
+}
+
 void
 listener_release_client(struct listener *l, struct conn *c)
 {
     if (c->is_refused) {
         nrefused--;
     } else {
-        shm_gauge_sub(worker.row, (struct shm_gauge){&worker.shm->s->connections,
-                                                     &worker.row->ledger.connections});
-        shm_gauge_sub(worker.row, l->gauge);
+        uncount_client(l, c->client_place);
     }
     list_del(&c->owned);
     l->nclients--;
@@ -297,7 +310,7 @@ close_longest_idle(void)
 static bool
 count_client(struct listener *l)
 {
-    struct shm_gauge all = {&worker.shm->s->connections, &worker.row->ledger.connections};
+    struct shm_gauge all = all_connections();
     if (!shm_gauge_try_add(worker.row, all, worker.conf->max_connections)) {
         return false;
     }
@@ -309,9 +322,27 @@ count_client(struct listener *l)
 }
 
 static bool
-admit(struct listener *l)
+admit_address(struct listener *l, const struct addr_ip *ip, uint32_t *place)
 {
-    return count_client(l) || (close_longest_idle() && count_client(l));
+    bool is_in = client_limit_take(l, ip, place);
+    if (!is_in) {
+        shm_count(&l->counters->clients_refused, 1);
+    }
+    return is_in;
+}
+
+/* The address first: who has too many must not cost an idle client its connection. */
+static bool
+admit(struct listener *l, const struct addr_ip *ip, uint32_t *place)
+{
+    if (!admit_address(l, ip, place)) {
+        return false;
+    }
+    if (count_client(l) || (close_longest_idle() && count_client(l))) {
+        return true;
+    }
+    client_limit_give(*place);
+    return false;
 }
 
 /* ---- accepting ---- */
@@ -327,7 +358,7 @@ set_transport(struct conn *c, struct listener *l, int fd)
 }
 
 static struct conn *
-open_client(struct listener *l, int fd, const struct sockaddr *sa, socklen_t len)
+open_client(struct listener *l, int fd, const struct addr_ip *peer)
 {
     bool is_tcp = l->conf->mode == CONF_TCP;
     struct conn *c = conn_alloc(is_tcp ? CONN_TCP_CLIENT : CONN_HTTP_CLIENT,
@@ -337,7 +368,7 @@ open_client(struct listener *l, int fd, const struct sockaddr *sa, socklen_t len
         close(fd);
         return NULL;
     }
-    addr_ip_from_sockaddr(sa, len, &c->peer);
+    c->peer = *peer;
     conn_open(c, CONN_CLIENT, NULL);
     list_add_tail(&l->clients, &c->owned);
     l->nclients++;
@@ -346,39 +377,72 @@ open_client(struct listener *l, int fd, const struct sockaddr *sa, socklen_t len
 }
 
 /* Over the limit: an HTTP client is told so, others are closed without a handshake. */
+static bool
+can_be_told(const struct listener *l)
+{
+    return l->conf->mode == CONF_HTTP && !l->conf->tls && nrefused < REFUSED_LINGER_MAX;
+}
+
+/* It is not counted as a connection any more. */
 static void
-refuse_client(struct listener *l, int fd, const struct sockaddr *sa, socklen_t len)
+tell_refused(struct listener *l, struct conn *c)
+{
+    nrefused++;
+    c->is_refused = true;
+    shm_count(&l->counters->codes[503 - 100], 1);
+    http1_client_refuse(c, l, REASON_over_limit);
+}
+
+static void
+refuse_client(struct listener *l, int fd, const struct addr_ip *peer)
 {
     shm_count(&worker.row->failures[REASON_over_limit], 1);
-    bool can_tell = l->conf->mode == CONF_HTTP && !l->conf->tls && nrefused < REFUSED_LINGER_MAX;
-    struct conn *c = can_tell ? open_client(l, fd, sa, len) : NULL;
-    if (!can_tell) {
+    if (!can_be_told(l)) {
         close(fd);
+        return;
     }
+    struct conn *c = open_client(l, fd, peer);
     if (c) {
-        nrefused++;
-        c->is_refused = true;
-        shm_count(&l->counters->codes[503 - 100], 1);
-        http1_client_refuse(c, l, REASON_over_limit);
+        tell_refused(l, c);
     }
+}
+
+bool
+listener_admit_address(struct listener *l, struct conn *c)
+{
+    client_limit_give(c->client_place); /* of the proxy's, if the limit came meanwhile */
+    if (admit_address(l, &c->peer, &c->client_place)) {
+        return true;
+    }
+    shm_count(&worker.row->failures[REASON_over_limit], 1);
+    if (can_be_told(l)) {
+        uncount_client(l, c->client_place);
+        tell_refused(l, c);
+    } else {
+        listener_release_client(l, c);
+        conn_close(c);
+    }
+    return false;
 }
 
 static void
 on_accepted(struct listener *l, int fd, const struct sockaddr *sa, socklen_t len)
 {
+    struct addr_ip peer;
+    uint32_t place;
+    addr_ip_from_sockaddr(sa, len, &peer);
     shm_count(&l->counters->connections, 1);
-    if (!admit(l)) {
-        refuse_client(l, fd, sa, len);
+    if (!admit(l, &peer, &place)) {
+        refuse_client(l, fd, &peer);
         return;
     }
-    struct conn *c = open_client(l, fd, sa, len);
+    struct conn *c = open_client(l, fd, &peer);
     if (c) {
+        c->client_place = place;
         begin_client(c, l);
-        return;
+    } else {
+        uncount_client(l, place);
     }
-    shm_gauge_sub(worker.row, l->gauge);
-    shm_gauge_sub(worker.row,
-                  (struct shm_gauge){&worker.shm->s->connections, &worker.row->ledger.connections});
 }
 
 /* Accept one. 1: did, 0: the queue is empty, -1: pause. */
@@ -528,11 +592,15 @@ drain_clients(struct listener *l)
 static void
 update_listener(struct listener *l, struct conf *conf, struct conf_listener *cl)
 {
+    bool is_newly_limited = l->owner && l->conf->connections_per_client == 0;
     if (l->owner) {
         conf_unref(l->owner);
     }
     l->owner = conf_ref(conf);
     l->conf = cl;
+    if (is_newly_limited && cl->connections_per_client != 0) {
+        client_limit_count_all(l);
+    }
 }
 
 void

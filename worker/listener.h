@@ -58,6 +58,12 @@ listener_close_all(bool accept_queued);
 void
 listener_resume(void);
 
+/* The address of a client that has been accepted is known only now, as c->peer (it stood in a PROXY
+ * header): count it. false: that address has too many connections; the client is told so where that
+ * can be, and c is no longer the caller's. */
+bool
+listener_admit_address(struct listener *l, struct conn *c);
+
 /* A client connection of l has ended: gauges. l is valid until the end of the loop turn. */
 void
 listener_release_client(struct listener *l, struct conn *c);

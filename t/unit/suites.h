@@ -27,6 +27,7 @@
     X(channel) \
     X(shm) \
     X(shm_fold) \
+    X(clients) \
     X(log) \
     X(title) \
     X(transport_plain) \
