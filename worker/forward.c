@@ -29,20 +29,25 @@ forward_random(void)
     return z ^ (z >> 31);
 }
 
+/* 16 hexadecimal digits of a number in which no digit is more than another: all high halves of its
+ * bytes, then all low ones. */
 static void
-write_hex(uint64_t value, char *out)
+write_random_hex(uint64_t random, char *out)
 {
-    for (int i = 15; i >= 0; i--) {
-        out[i] = "0123456789abcdef"[value & 15];
-        value >>= 4;
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    for (int i = 0; i < 2; i++) {
+        uint64_t digits = random >> (4 - 4 * i) & (ones * 0x0f);
+        uint64_t letters = ((digits + ones * 6) >> 4) & ones; /* 1 where the digit is above 9 */
+        digits += ones * '0' + letters * ('a' - '0' - 10);
+        memcpy(out + 8 * i, &digits, sizeof(digits));
     }
 }
 
 struct slice
 forward_new_id(char *out)
 {
-    write_hex(forward_random(), out);
-    write_hex(forward_random(), out + 16);
+    write_random_hex(forward_random(), out);
+    write_random_hex(forward_random(), out + 16);
     return slice_of(out, STREAM_ID_LEN);
 }
 
@@ -76,13 +81,25 @@ own_fields(struct stream *s)
     return 0;
 }
 
+/* Sets of fields that have an id. */
+#define FIELD(name) (UINT64_C(1) << HTTP_FIELD_##name)
+_Static_assert(HTTP_FIELD_COUNT <= 64, "a set is one word");
+
+static uint64_t
+fields_of(const struct http_msg *m)
+{
+    uint64_t set = 0;
+    for (unsigned i = 0; i < m->nfields; i++) {
+        set |= UINT64_C(1) << m->fields[i].id;
+    }
+    return set;
+}
+
 static void
-drop_fields(struct http_msg *m, enum http_field_id id)
+drop_fields(struct http_msg *m, uint64_t set)
 {
     for (unsigned i = 0; i < m->nfields; i++) {
-        if (m->fields[i].id == id) {
-            m->fields[i].drop = true;
-        }
+        m->fields[i].drop |= (set >> m->fields[i].id & 1) != 0;
     }
 }
 
@@ -93,7 +110,7 @@ set_host(struct http_msg *m)
 {
     bool is_absolute = m->scheme.len > 0;
     if (is_absolute) {
-        drop_fields(m, HTTP_FIELD_HOST);
+        drop_fields(m, FIELD(HOST));
     }
     if (is_absolute || !http_msg_find(m, HTTP_FIELD_HOST)) {
         struct slice host = m->authority.len > 0 ? m->authority : SLICE("localhost");
@@ -103,11 +120,12 @@ set_host(struct http_msg *m)
 
 /* "a, b" of all X-Forwarded-For fields that came, and the client's address. */
 static struct slice
-forwarded_for(struct stream *s)
+forwarded_for(struct stream *s, uint64_t came)
 {
     struct http_msg *m = &s->http->req;
+    unsigned nfields = came & FIELD(X_FORWARDED_FOR) ? m->nfields : 0;
     size_t len = ADDR_TEXT_MAX;
-    for (unsigned i = 0; i < m->nfields; i++) {
+    for (unsigned i = 0; i < nfields; i++) {
         if (m->fields[i].id == HTTP_FIELD_X_FORWARDED_FOR) {
             len += m->fields[i].value.len + 2;
         }
@@ -117,7 +135,7 @@ forwarded_for(struct stream *s)
         return SLICE("");
     }
     char *end = text;
-    for (unsigned i = 0; i < m->nfields; i++) {
+    for (unsigned i = 0; i < nfields; i++) {
         struct http_field *f = &m->fields[i];
         if (f->id == HTTP_FIELD_X_FORWARDED_FOR && f->value.len > 0) {
             memcpy(end, f->value.ptr, f->value.len);
@@ -203,28 +221,35 @@ is_good_id(struct slice id)
 }
 
 /* From anyone who is not trusted these fields say nothing: they are ours to set or to remove. */
+#define FORWARDED_FIELDS \
+    (FIELD(FORWARDED) | FIELD(X_REAL_IP) | FIELD(X_FORWARDED_PROTO) | FIELD(X_FORWARDED_HOST))
+/* Written anew: with one address more; kept where it is good. */
+#define WRITTEN_FIELDS (FIELD(X_FORWARDED_FOR) | FIELD(X_REQUEST_ID))
+
+/* came: the fields of the request. */
 static void
-drop_forwarded(struct stream *s)
+drop_forwarded(struct stream *s, uint64_t came)
 {
     struct http_msg *m = &s->http->req;
-    drop_fields(m, HTTP_FIELD_X_FORWARDED_FOR); /* written anew, with one address more */
-    if (!s->http->is_peer_trusted) {
-        drop_fields(m, HTTP_FIELD_FORWARDED);
-        drop_fields(m, HTTP_FIELD_X_REAL_IP);
-        drop_fields(m, HTTP_FIELD_X_FORWARDED_PROTO);
-        drop_fields(m, HTTP_FIELD_X_FORWARDED_HOST);
+    uint64_t unwanted = came & (WRITTEN_FIELDS | FORWARDED_FIELDS);
+    if (s->http->is_peer_trusted) {
+        unwanted &= ~FORWARDED_FIELDS;
+        const struct http_field *id = http_msg_find(m, HTTP_FIELD_X_REQUEST_ID);
+        if (id && is_good_id(id->value)) {
+            s->http->request_id = id->value;
+        }
     }
-    const struct http_field *id = http_msg_find(m, HTTP_FIELD_X_REQUEST_ID);
-    if (id && s->http->is_peer_trusted && is_good_id(id->value)) {
-        s->http->request_id = id->value;
+    if (unwanted) {
+        drop_fields(m, unwanted);
     }
-    drop_fields(m, HTTP_FIELD_X_REQUEST_ID);
 }
 
 static void
-add_if_missing(struct http_msg *m, enum http_field_id id, struct slice name, struct slice value)
+add_if_missing(struct http_msg *m, uint64_t came, enum http_field_id id, struct slice name,
+               struct slice value)
 {
-    if (value.len > 0 && !http_msg_find(m, id)) {
+    bool is_there = (came >> id & 1) != 0 && http_msg_find(m, id);
+    if (value.len > 0 && !is_there) {
         add_field(m, id, name, value);
     }
 }
@@ -233,13 +258,14 @@ static void
 set_forwarded(struct stream *s)
 {
     struct http_msg *m = &s->http->req;
-    struct slice xff = forwarded_for(s);
-    drop_forwarded(s);
+    uint64_t came = fields_of(m);
+    struct slice xff = forwarded_for(s, came);
+    drop_forwarded(s, came);
     forward_make_id(s);
     add_field(m, HTTP_FIELD_X_FORWARDED_FOR, SLICE("X-Forwarded-For"), xff);
-    add_if_missing(m, HTTP_FIELD_X_FORWARDED_PROTO, SLICE("X-Forwarded-Proto"),
+    add_if_missing(m, came, HTTP_FIELD_X_FORWARDED_PROTO, SLICE("X-Forwarded-Proto"),
                    s->conf_listener->tls ? SLICE("https") : SLICE("http"));
-    add_if_missing(m, HTTP_FIELD_X_FORWARDED_HOST, SLICE("X-Forwarded-Host"), m->authority);
+    add_if_missing(m, came, HTTP_FIELD_X_FORWARDED_HOST, SLICE("X-Forwarded-Host"), m->authority);
     add_field(m, HTTP_FIELD_X_REQUEST_ID, SLICE("X-Request-ID"), s->http->request_id);
 }
 
@@ -294,7 +320,7 @@ set_key(struct stream *s)
     if (!key) {
         return REASON_internal;
     }
-    drop_fields(&s->http->req, HTTP_FIELD_SEC_WEBSOCKET_KEY);
+    drop_fields(&s->http->req, FIELD(SEC_WEBSOCKET_KEY));
     add_field(&s->http->req, HTTP_FIELD_SEC_WEBSOCKET_KEY, SLICE("Sec-WebSocket-Key"),
               websocket_write_key(random, key));
     return REASON_none;
