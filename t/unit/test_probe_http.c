@@ -125,7 +125,7 @@ request(const char *address, const char *host, const char *method)
         .health = {
             .type = CONF_HEALTH_HTTP, .path = "/health?x=1", .host = host, .method = method}};
     struct conf_backend b = {.address = address, .upstream = &up};
-    size_t len;
+    size_t len = 0;
     char *text = probe_request(&b, &len);
     ck_assert_uint_eq(len, strlen(text));
     return text;
