@@ -19,6 +19,7 @@
 
 #include "master/probe_grpc.h"
 #include "master/probe_http.h"
+#include "master/probe_http2.h"
 #include "shared/clock.h"
 
 /* A deadline that was noticed so late says more about this process than about the backend. */
@@ -29,8 +30,15 @@ enum probe_state {
     PROBE_SHAKE,   /* the TLS handshake is going on */
     PROBE_SEND,    /* the request is leaving */
     PROBE_READ,    /* the answer is arriving */
-    PROBE_TALK,    /* grpc: frames go both ways */
+    PROBE_TALK,    /* HTTP/2: frames go both ways */
     PROBE_OVER     /* decided within probe_start; told from the loop */
+};
+
+/* Both begin with their struct probe_h2. */
+union probe_talk {
+    struct probe_h2 h2;
+    struct probe_grpc grpc;
+    struct probe_http2 http;
 };
 
 struct probe {
@@ -45,11 +53,11 @@ struct probe {
     struct event deadline;
     uint64_t due_ms;
     bool is_extended; /* the deadline was noticed late once */
-    char *request;    /* http */
+    char *request;    /* HTTP/1 */
     size_t request_len, request_sent;
     struct probe_answer answer;
-    struct probe_grpc *grpc;  /* NULL: another type of check */
-    struct slice output;      /* grpc: what could not leave yet */
+    union probe_talk *talk;   /* NULL: no check over HTTP/2 */
+    struct slice output;      /* talk: what could not leave yet */
     enum probe_result result; /* PROBE_OVER */
     char why[80];
 };
@@ -58,6 +66,12 @@ static void
 probe_on_io(evutil_socket_t fd, short what, void *arg);
 static void
 probe_on_deadline(evutil_socket_t fd, short what, void *arg);
+
+static bool
+probe_is_grpc(const struct conf_backend *backend)
+{
+    return backend->upstream->health.type == CONF_HEALTH_GRPC;
+}
 
 static void
 probe_free(struct probe *p)
@@ -70,10 +84,12 @@ probe_free(struct probe *p)
     }
     free(p->request);
     probe_answer_fini(&p->answer);
-    if (p->grpc) {
-        probe_grpc_fini(p->grpc);
-        free(p->grpc);
+    if (p->talk && probe_is_grpc(p->backend)) {
+        probe_grpc_fini(&p->talk->grpc);
+    } else if (p->talk) {
+        probe_http2_fini(&p->talk->http);
     }
+    free(p->talk);
     conf_unref(p->conf);
     free(p);
 }
@@ -174,16 +190,29 @@ probe_open(struct probe *p)
     return connect(fd, &to->sa, to->len) < 0 && errno != EINPROGRESS ? -1 : 0;
 }
 
+/* gRPC, and HTTP with backends that speak HTTP/2. */
+static int
+prepare_talk(struct probe *p)
+{
+    p->talk = calloc(1, sizeof(*p->talk));
+    if (!p->talk) {
+        return -1;
+    }
+    bool is_ready = probe_is_grpc(p->backend) ? probe_grpc_init(&p->talk->grpc, p->backend)
+                                              : probe_http2_init(&p->talk->http, p->backend);
+    return is_ready ? 0 : -1;
+}
+
 static int
 probe_prepare(struct probe *p)
 {
-    const struct conf_health *health = &p->backend->upstream->health;
-    probe_answer_init(&p->answer, health);
-    if (health->type == CONF_HEALTH_GRPC) {
-        p->grpc = calloc(1, sizeof(*p->grpc));
-        return p->grpc && probe_grpc_init(p->grpc, p->backend) ? 0 : -1;
+    const struct conf_upstream *upstream = p->backend->upstream;
+    bool is_http = upstream->health.type == CONF_HEALTH_HTTP;
+    probe_answer_init(&p->answer, &upstream->health);
+    if (probe_is_grpc(p->backend) || (is_http && upstream->protocol == CONF_H2)) {
+        return prepare_talk(p);
     }
-    if (health->type != CONF_HEALTH_HTTP) {
+    if (!is_http) {
         return 0;
     }
     p->request = probe_request(p->backend, &p->request_len);
@@ -250,11 +279,11 @@ probe_pass_tcp(struct probe *p)
 static void
 probe_begin_exchange(struct probe *p)
 {
-    if (!p->grpc && !p->request) {
+    if (!p->talk && !p->request) {
         probe_pass_tcp(p);
         return;
     }
-    p->state = p->grpc ? PROBE_TALK : PROBE_SEND;
+    p->state = p->talk ? PROBE_TALK : PROBE_SEND;
     event_del(&p->io);
     probe_listen(p, EV_WRITE);
 }
@@ -269,7 +298,7 @@ probe_protocol(const struct probe *p)
     if (p->request) {
         return "http/1.1";
     }
-    return p->grpc || p->backend->upstream->protocol == CONF_H2 ? "h2" : NULL;
+    return p->talk || p->backend->upstream->protocol == CONF_H2 ? "h2" : NULL;
 }
 
 /* A backend that asks for a certificate has proven by then who it is: it lives, and more cannot be
@@ -277,7 +306,7 @@ probe_protocol(const struct probe *p)
 static bool
 probe_is_met(const struct probe *p)
 {
-    bool is_tcp = !p->grpc && !p->request;
+    bool is_tcp = !p->talk && !p->request;
     return is_tcp && p->backend->upstream->tls->cert.path && transport_tls_was_asked(&p->wire);
 }
 
@@ -293,7 +322,7 @@ probe_on_shake(struct probe *p)
         probe_finish(p, PROBE_PASSED, "");
     } else if (result == IO_ERROR) {
         probe_fail_io(p, "TLS");
-    } else if (p->grpc && !slice_eq(transport_tls_alpn(&p->wire), SLICE("h2"))) {
+    } else if (p->talk && !slice_eq(transport_tls_alpn(&p->wire), SLICE("h2"))) {
         probe_finish(p, PROBE_FAILED, "TLS: HTTP/2 was not chosen");
     } else {
         probe_begin_exchange(p);
@@ -337,7 +366,7 @@ probe_on_connected(struct probe *p)
     }
 }
 
-/* ---- http ---- */
+/* ---- HTTP/1 ---- */
 
 /* Bytes taken, IO_AGAIN, IO_ERROR. */
 static ssize_t
@@ -398,14 +427,14 @@ probe_on_writable(struct probe *p)
     }
 }
 
-/* ---- grpc ---- */
+/* ---- HTTP/2 ---- */
 
 /* Send what there is. 0 or IO_ERROR. */
 static int
 talk_send(struct probe *p)
 {
     for (;;) {
-        if (p->output.len == 0 && (p->output = probe_grpc_output(p->grpc)).len == 0) {
+        if (p->output.len == 0 && (p->output = probe_h2_output(&p->talk->h2)).len == 0) {
             return probe_write(p, NULL, 0) == IO_ERROR ? IO_ERROR : 0;
         }
         ssize_t n = probe_write(p, p->output.ptr, p->output.len);
@@ -427,11 +456,11 @@ talk_receive(struct probe *p)
             return IO_ERROR;
         }
         if (n > 0) {
-            probe_grpc_feed(p->grpc, bytes, (size_t)n);
+            probe_h2_feed(&p->talk->h2, bytes, (size_t)n);
         } else if (n == IO_EOF) {
-            probe_grpc_end(p->grpc);
+            probe_h2_end(&p->talk->h2);
         }
-    } while (p->grpc->verdict == PROBE_MORE && p->wire.ops->pending(&p->wire));
+    } while (p->talk->h2.verdict == PROBE_MORE && p->wire.ops->pending(&p->wire));
     return 0;
 }
 
@@ -446,15 +475,15 @@ static void
 probe_on_talk(struct probe *p)
 {
     int result = talk_receive(p);
-    if (result == 0 && p->grpc->verdict == PROBE_MORE) {
+    if (result == 0 && p->talk->h2.verdict == PROBE_MORE) {
         result = talk_send(p);
     }
     if (result != 0) {
         probe_fail_io(p, "answer");
-    } else if (p->grpc->verdict == PROBE_GOOD) {
+    } else if (p->talk->h2.verdict == PROBE_GOOD) {
         probe_finish(p, PROBE_PASSED, "");
-    } else if (p->grpc->verdict == PROBE_BAD) {
-        probe_finish(p, PROBE_FAILED, p->grpc->why);
+    } else if (p->talk->h2.verdict == PROBE_BAD) {
+        probe_finish(p, PROBE_FAILED, p->talk->h2.why);
     } else {
         event_del(&p->io);
         probe_listen(p, talk_is_blocked(p) ? EV_READ | EV_WRITE : EV_READ);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * probe.h - one health check of one backend: a TCP connect, an HTTP exchange, or a gRPC call;
- * with the TLS of its upstream, but without a certificate to show.
+ * probe.h - one health check of one backend: a TCP connect, an HTTP exchange in the version of its
+ * upstream, or a gRPC call; with the TLS of its upstream, but without a certificate to show.
  *
  * One deadline covers all of it: connect, handshake, request, answer. It does not move, so a
  * backend that accepts and never answers, or drips bytes, fails.

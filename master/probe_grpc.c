@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * probe_grpc.c - a health check by gRPC: see probe_grpc.h. nghttp2 does the framing.
+ * probe_grpc.c - a health check by gRPC: see probe_grpc.h.
  */
 #include "master/probe_grpc.h"
 
@@ -117,13 +117,10 @@ probe_grpc_read_answer(struct slice bytes, uint64_t *serving)
 
 /* ---- the judgement ---- */
 
-static void
-judge_bad(struct probe_grpc *g, const char *why)
+static struct probe_grpc *
+grpc_of(struct probe_h2 *h)
 {
-    if (g->verdict == PROBE_MORE) {
-        g->verdict = PROBE_BAD;
-        snprintf(g->why, sizeof(g->why), "%s", why);
-    }
+    return container_of(h, struct probe_grpc, h2);
 }
 
 static void
@@ -131,118 +128,85 @@ judge_serving(struct probe_grpc *g)
 {
     uint64_t serving;
     if (!probe_grpc_read_answer(slice_of(g->answer, g->answer_len), &serving)) {
-        judge_bad(g, "malformed message");
+        probe_h2_fail(&g->h2, "malformed message");
     } else if (serving == PROBE_SERVING) {
-        g->verdict = PROBE_GOOD;
+        probe_h2_pass(&g->h2);
     } else {
-        judge_bad(g, serving == PROBE_SERVICE_UNKNOWN ? "service unknown" : "not serving");
+        probe_h2_fail(&g->h2, serving == PROBE_SERVICE_UNKNOWN ? "service unknown" : "not serving");
     }
 }
 
 /* The answer is whole. */
 static void
-judge_answer(struct probe_grpc *g)
+on_end(struct probe_h2 *h)
 {
-    char why[sizeof(g->why)];
+    struct probe_grpc *g = grpc_of(h);
+    char why[sizeof(h->why)];
     if (!g->has_code) {
-        judge_bad(g, "no grpc-status");
+        probe_h2_fail(h, "no grpc-status");
     } else if (g->code != GRPC_OK) {
         snprintf(why, sizeof(why), "grpc-status %s", grpc_code_name(g->code));
-        judge_bad(g, why);
+        probe_h2_fail(h, why);
     } else {
         judge_serving(g);
     }
 }
 
-/* A head has come whole. Of anything else than gRPC its status tells most. */
+/* Of anything else than gRPC the status tells most. */
 static void
-judge_head(struct probe_grpc *g)
+on_head(struct probe_h2 *h)
 {
-    char why[sizeof(g->why)];
-    if (g->status < 200) {
-        g->is_grpc = g->has_code = false; /* RFC 9110 15.2: the final one follows */
+    struct probe_grpc *g = grpc_of(h);
+    char why[sizeof(h->why)];
+    if (h->status < 200) {
+        g->is_grpc = g->has_code = false;
+    } else if (h->status != 200) {
+        snprintf(why, sizeof(why), "status %u", h->status);
+        probe_h2_fail(h, why);
+    } else if (!g->is_grpc) {
+        probe_h2_fail(h, "the answer is not gRPC");
+    }
+}
+
+static void
+on_field(struct probe_h2 *h, struct slice name, struct slice value)
+{
+    struct probe_grpc *g = grpc_of(h);
+    if (slice_eq(name, SLICE("content-type")) && !h->has_head) {
+        g->is_grpc = grpc_is_content_type(value);
+    } else if (slice_eq(name, SLICE("grpc-status"))) {
+        g->has_code = true;
+        g->code = grpc_parse_code(value);
+    }
+}
+
+static void
+on_body(struct probe_h2 *h, struct slice bytes)
+{
+    struct probe_grpc *g = grpc_of(h);
+    if (bytes.len > sizeof(g->answer) - g->answer_len) {
+        probe_h2_fail(h, "the answer's message is too large");
         return;
     }
-    g->has_head = true;
-    if (g->status != 200) {
-        snprintf(why, sizeof(why), "status %u", g->status);
-        judge_bad(g, why);
-    } else if (!g->is_grpc) {
-        judge_bad(g, "the answer is not gRPC");
-    }
+    memcpy(g->answer + g->answer_len, bytes.ptr, bytes.len);
+    g->answer_len += bytes.len;
 }
 
-/* ---- what nghttp2 tells ---- */
+static const struct probe_h2_check grpc_check = {
+    .max_bytes = PROBE_GRPC_MAX,
+    .on_field = on_field,
+    .on_head = on_head,
+    .on_body = on_body,
+    .on_end = on_end,
+};
 
-static int
-on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
-          size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags, void *arg)
-{
-    struct probe_grpc *g = arg;
-    struct slice field = slice_of((const char *)name, name_len);
-    struct slice text = slice_of((const char *)value, value_len);
-    if (slice_eq(field, SLICE(":status"))) { /* three digits: nghttp2 has seen to that */
-        g->status = (unsigned)((value[0] - '0') * 100 + (value[1] - '0') * 10 + (value[2] - '0'));
-    } else if (slice_eq(field, SLICE("content-type")) && !g->has_head) {
-        g->is_grpc = grpc_is_content_type(text);
-    } else if (slice_eq(field, SLICE("grpc-status"))) {
-        g->has_code = true;
-        g->code = grpc_parse_code(text);
-    }
-    return 0;
-}
-
-static int
-on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
-{
-    struct probe_grpc *g = arg;
-    if (frame->hd.type == NGHTTP2_HEADERS && !g->has_head) {
-        judge_head(g);
-    }
-    bool is_message = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
-    if (is_message && frame->hd.flags & NGHTTP2_FLAG_END_STREAM && g->verdict == PROBE_MORE) {
-        judge_answer(g);
-    }
-    return 0;
-}
-
-static int
-on_bytes(nghttp2_session *session, uint8_t flags, int32_t stream_id, const uint8_t *bytes,
-         size_t len, void *arg)
-{
-    struct probe_grpc *g = arg;
-    if (len > sizeof(g->answer) - g->answer_len) {
-        judge_bad(g, "the answer's message is too large");
-        return 0;
-    }
-    memcpy(g->answer + g->answer_len, bytes, len);
-    g->answer_len += len;
-    return 0;
-}
-
-static int
-on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error, void *arg)
-{
-    judge_bad(arg, "malformed answer");
-    return 0;
-}
-
-/* Reset, or refused by GOAWAY; after a whole answer the verdict stands. */
-static int
-on_close(nghttp2_session *session, int32_t stream_id, uint32_t error, void *arg)
-{
-    struct probe_grpc *g = arg;
-    char why[sizeof(g->why)];
-    snprintf(why, sizeof(why), "reset: %s", nghttp2_http2_strerror(error));
-    judge_bad(g, why);
-    return 0;
-}
+/* ---- the call ---- */
 
 static ssize_t
 read_message(nghttp2_session *session, int32_t stream_id, uint8_t *out, size_t room,
              uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
-    struct probe_grpc *g = arg;
+    struct probe_grpc *g = grpc_of(arg);
     size_t left = g->message_len - g->message_sent, n = left < room ? left : room;
     memcpy(out, g->message + g->message_sent, n);
     g->message_sent += n;
@@ -252,109 +216,33 @@ read_message(nghttp2_session *session, int32_t stream_id, uint8_t *out, size_t r
     return (ssize_t)n;
 }
 
-/* ---- the session ---- */
-
-static bool
-open_session(struct probe_grpc *g)
-{
-    nghttp2_session_callbacks *calls;
-    if (nghttp2_session_callbacks_new(&calls) != 0) {
-        return false;
-    }
-    nghttp2_session_callbacks_set_on_header_callback(calls, on_header);
-    nghttp2_session_callbacks_set_on_frame_recv_callback(calls, on_frame);
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(calls, on_bytes);
-    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(calls, on_invalid_frame);
-    nghttp2_session_callbacks_set_on_stream_close_callback(calls, on_close);
-    int error = nghttp2_session_client_new(&g->session, calls, g);
-    nghttp2_session_callbacks_del(calls);
-    return error == 0;
-}
-
-static nghttp2_nv
-field(const char *name, const char *value)
-{
-    return (nghttp2_nv){(uint8_t *)name, (uint8_t *)value, strlen(name), strlen(value), 0};
-}
-
-static bool
-submit(struct probe_grpc *g, const struct conf_backend *backend)
-{
-    const nghttp2_settings_entry settings[] = {
-        {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
-        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, PROBE_HEAD_MAX},
-    };
-    char timeout[16];
-    snprintf(timeout, sizeof(timeout), "%um", backend->upstream->health.timeout);
-    const nghttp2_nv fields[] = {
-        field(":method", "POST"),
-        field(":scheme", backend->upstream->tls ? "https" : "http"),
-        field(":path", HEALTH_PATH),
-        field(":authority", probe_host(backend)),
-        field("te", "trailers"),
-        field("content-type", "application/grpc"),
-        field("user-agent", "akashd-health"),
-        field("grpc-timeout", timeout),
-    };
-    const nghttp2_data_provider body = {.read_callback = read_message};
-    return nghttp2_submit_settings(g->session, 0, settings, 2) == 0 &&
-           nghttp2_submit_request(g->session, NULL, fields, sizeof(fields) / sizeof(fields[0]),
-                                  &body, NULL) > 0;
-}
-
 bool
 probe_grpc_init(struct probe_grpc *g, const struct conf_backend *backend)
 {
     const char *path = backend->upstream->health.path;
     struct slice service = slice_from_str(path ? path + 1 : "");
-    *g = (struct probe_grpc){.verdict = PROBE_MORE};
-    g->message = malloc(GRPC_PREFIX_BYTES + 3 + service.len);
-    if (!g->message || !open_session(g)) {
+    char timeout[16];
+    snprintf(timeout, sizeof(timeout), "%um", backend->upstream->health.timeout);
+    const nghttp2_nv fields[] = {
+        probe_h2_field("te", "trailers"),
+        probe_h2_field("content-type", "application/grpc"),
+        probe_h2_field("grpc-timeout", timeout),
+    };
+    const nghttp2_data_provider body = {.read_callback = read_message};
+    *g = (struct probe_grpc){.message = malloc(GRPC_PREFIX_BYTES + 3 + service.len)};
+    if (!g->message) {
         return false;
     }
     g->message_len = probe_grpc_write_request(g->message, service);
-    return submit(g, backend);
+    return probe_h2_init(&g->h2, &grpc_check) &&
+           probe_h2_ask(&g->h2, backend, "POST", HEALTH_PATH, fields,
+                        sizeof(fields) / sizeof(fields[0]), &body);
 }
 
 void
 probe_grpc_fini(struct probe_grpc *g)
 {
-    if (g->session) {
-        nghttp2_session_del(g->session);
-    }
+    probe_h2_fini(&g->h2);
     free(g->message);
-    g->session = NULL;
     g->message = NULL;
-}
-
-struct slice
-probe_grpc_output(struct probe_grpc *g)
-{
-    const uint8_t *bytes;
-    ssize_t n = nghttp2_session_mem_send(g->session, &bytes);
-    if (n < 0) {
-        judge_bad(g, "out of memory");
-    } else if (n == 0 && !nghttp2_session_want_read(g->session)) {
-        judge_bad(g, "malformed answer"); /* our GOAWAY has left: it told so */
-    }
-    return n > 0 ? slice_of((const char *)bytes, (size_t)n) : SLICE("");
-}
-
-void
-probe_grpc_feed(struct probe_grpc *g, const char *bytes, size_t len)
-{
-    size_t room = PROBE_GRPC_MAX - g->fed, taken = len < room ? len : room;
-    ssize_t n = nghttp2_session_mem_recv(g->session, (const uint8_t *)bytes, taken);
-    g->fed += taken;
-    if (n < 0) {
-        judge_bad(g, "malformed answer");
-    } else if (taken < len) {
-        judge_bad(g, "the answer is too large");
-    }
-}
-
-void
-probe_grpc_end(struct probe_grpc *g)
-{
-    judge_bad(g, g->fed == 0 ? "closed without an answer" : "the answer was cut");
 }

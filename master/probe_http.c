@@ -79,8 +79,8 @@ answer_is_expected(const struct conf_health *health, unsigned status)
 }
 
 /* Keep decoded bytes of the body and look for the text where it may newly be. */
-static enum probe_verdict
-answer_search(struct probe_answer *a, struct slice piece)
+enum probe_verdict
+probe_answer_body(struct probe_answer *a, struct slice piece)
 {
     size_t wanted = strlen(a->health->body);
     size_t from = a->body_len >= wanted ? a->body_len - wanted + 1 : 0;
@@ -97,8 +97,8 @@ answer_search(struct probe_answer *a, struct slice piece)
     return PROBE_MORE;
 }
 
-static enum probe_verdict
-answer_body_over(struct probe_answer *a)
+enum probe_verdict
+probe_answer_body_end(struct probe_answer *a)
 {
     return answer_bad(a, "the body does not have the text");
 }
@@ -110,8 +110,8 @@ answer_feed_length(struct probe_answer *a, struct slice in)
         in.len = (size_t)a->left;
     }
     a->left -= in.len;
-    enum probe_verdict verdict = answer_search(a, in);
-    return verdict == PROBE_MORE && a->left == 0 ? answer_body_over(a) : verdict;
+    enum probe_verdict verdict = probe_answer_body(a, in);
+    return verdict == PROBE_MORE && a->left == 0 ? probe_answer_body_end(a) : verdict;
 }
 
 static enum probe_verdict
@@ -122,8 +122,8 @@ answer_feed_chunked(struct probe_answer *a, struct slice in)
         enum probe_verdict verdict = PROBE_MORE;
         switch (http1_chunked_next(&a->chunked, &in, &piece)) {
         case HTTP1_CHUNK_MORE: return PROBE_MORE;
-        case HTTP1_CHUNK_DATA: verdict = answer_search(a, piece); break;
-        case HTTP1_CHUNK_TRAILER: return answer_body_over(a);
+        case HTTP1_CHUNK_DATA: verdict = probe_answer_body(a, piece); break;
+        case HTTP1_CHUNK_TRAILER: return probe_answer_body_end(a);
         case HTTP1_CHUNK_BAD: return answer_bad(a, "malformed answer");
         }
         if (verdict != PROBE_MORE) {
@@ -138,26 +138,33 @@ answer_feed_body(struct probe_answer *a, struct slice in)
     switch (a->kind) {
     case HTTP_BODY_LENGTH: return answer_feed_length(a, in);
     case HTTP_BODY_CHUNKED: return answer_feed_chunked(a, in);
-    case HTTP_BODY_CLOSE: return answer_search(a, in);
+    case HTTP_BODY_CLOSE: return probe_answer_body(a, in);
     case HTTP_BODY_NONE: break;
     }
-    return answer_body_over(a);
+    return probe_answer_body_end(a);
 }
 
-/* A final head of head_len bytes has come. */
-static enum probe_verdict
-answer_judge_head(struct probe_answer *a, const struct http_msg *msg, size_t head_len)
+enum probe_verdict
+probe_answer_status(struct probe_answer *a, unsigned status)
 {
-    if (!answer_is_expected(a->health, msg->status)) {
-        snprintf(a->why, sizeof(a->why), "status %u", (unsigned)msg->status);
+    if (!answer_is_expected(a->health, status)) {
+        snprintf(a->why, sizeof(a->why), "status %u", status);
         return PROBE_BAD;
     }
     if (!a->health->body || a->health->body[0] == '\0') {
         return PROBE_GOOD;
     }
     a->body = malloc(PROBE_BODY_MAX);
-    if (!a->body) {
-        return answer_bad(a, "out of memory");
+    return a->body ? PROBE_MORE : answer_bad(a, "out of memory");
+}
+
+/* A final head of head_len bytes has come. */
+static enum probe_verdict
+answer_judge_head(struct probe_answer *a, const struct http_msg *msg, size_t head_len)
+{
+    enum probe_verdict verdict = probe_answer_status(a, msg->status);
+    if (verdict != PROBE_MORE) {
+        return verdict;
     }
     a->is_in_body = true;
     a->kind = (enum http_body_kind)msg->body;
@@ -226,7 +233,7 @@ enum probe_verdict
 probe_answer_end(struct probe_answer *a)
 {
     if (a->is_in_body && a->kind == HTTP_BODY_CLOSE) {
-        return answer_body_over(a);
+        return probe_answer_body_end(a);
     }
     return answer_bad(a, a->is_in_body || a->filled > 0 ? "the answer was cut"
                                                         : "closed without an answer");

@@ -58,4 +58,13 @@ probe_answer_feed(struct probe_answer *a, const char *bytes, size_t len);
 enum probe_verdict
 probe_answer_end(struct probe_answer *a);
 
+/* The same where another has read head and framing: a final status has come (once), decoded bytes
+ * of the body (while the verdict is PROBE_MORE), and its end. */
+enum probe_verdict
+probe_answer_status(struct probe_answer *a, unsigned status);
+enum probe_verdict
+probe_answer_body(struct probe_answer *a, struct slice piece);
+enum probe_verdict
+probe_answer_body_end(struct probe_answer *a);
+
 #endif

@@ -5,10 +5,11 @@ import json
 import re
 import signal
 import socket
+import threading
 import time
 
 import pytest
-from harness import Client, free_port, http_config, until
+from harness import BACKS, Client, free_port, http_config, until
 from harness.backend import chunked, close, fixed, raw, reset, stall
 
 INTERVAL, TIMEOUT, RISE, FALL, JITTER = 0.2, 0.2, 2, 3, 0.1
@@ -37,6 +38,35 @@ def states(akashd):
 def wait_state(akashd, backend, state, deadline=10):
     """Wait for the log line about the change; /status.json may be a second old."""
     return akashd.wait_log(rf"backend site/{re.escape(backend.address)} \w+ -> {state}: ", deadline)
+
+
+class Checked:
+    """A kind of backend, and checks that speak as it does."""
+
+    def __init__(self, back, later):
+        self.back, self.later = back, later
+
+    def __call__(self, answer=None):
+        made = self.back.backend(answer)
+        self.later(made.close)
+        return made
+
+    def check(self, **more):
+        return {**check(**more), **self.back.upstream()}
+
+
+def by_name(value):
+    return getattr(value, "name", None)
+
+
+@pytest.fixture(params=BACKS, ids=by_name)
+def backs(request):
+    return Checked(request.param, request.addfinalizer)
+
+
+@pytest.fixture(params=BACKS[::2], ids=by_name)
+def plain_backs(request):
+    return Checked(request.param, request.addfinalizer)
 
 
 class BlackHole:
@@ -75,16 +105,18 @@ def test_black_hole_and_closed_port_are_found_at_once(launch, scripted, hole):
 
 
 @pytest.mark.parametrize("fault,why", [
-    ("stall", "answer timeout"), ("refuse", "connect refused"), ("close", "closed without an answer"),
-    ("reset", "answer: Connection reset by peer"), ("500", "status 500"), ("garbage", "malformed answer"),
-    ("cut", "the answer was cut"), ("drip", "answer timeout"),
-])
-def test_fault_is_found_in_time_and_the_backend_comes_back(launch, scripted, fault, why):
+    ("stall", ["answer timeout"] * 2), ("refuse", ["connect refused"] * 2),
+    ("close", ["closed without an answer", "the answer was cut"]),  # SETTINGS have come in HTTP/2
+    ("reset", ["answer: Connection reset by peer"] * 2), ("500", ["status 500"] * 2),
+    ("garbage", ["malformed answer"] * 2), ("cut", ["the answer was cut"] * 2), ("drip", ["answer timeout"] * 2),
+], ids=by_name)
+def test_fault_is_found_in_time_and_the_backend_comes_back(launch, plain_backs, fault, why):
     faults = {"stall": stall(), "close": close(), "reset": reset(), "500": fixed(b"", 500),
-              "garbage": raw(b"no http at all\r\n\r\n"), "cut": raw(b"HTTP/1.1 200 OK\r\nA", "close"),
+              "garbage": lambda x: (x.put(b"no http at all\r\n\r\n"), x.wait(threading.Event())),
+              "cut": raw(b"HTTP/1.1 200 OK\r\nA", "close"),
               "drip": stall(b"HTTP/1.1 200 OK\r\nX-Slow: ")}
-    good = scripted()
-    akashd = launch(http_config(free_port(), [good], check()))
+    good = plain_backs()
+    akashd = launch(http_config(free_port(), [good], plain_backs.check()))
     wait_state(akashd, good, "up")
     if fault == "refuse":
         good.refuse()
@@ -93,7 +125,7 @@ def test_fault_is_found_in_time_and_the_backend_comes_back(launch, scripted, fau
     began = time.monotonic()
     line = wait_state(akashd, good, "down")
     assert time.monotonic() - began < BOUND + SLACK
-    assert f"up -> down: {FALL} failures, last: {why}" in line
+    assert f"up -> down: {FALL} failures, last: {why[plain_backs.back.version - 1]}" in line
     before = len(akashd.log)
     if fault == "refuse":
         good.accept_again()
@@ -102,9 +134,9 @@ def test_fault_is_found_in_time_and_the_backend_comes_back(launch, scripted, fau
     assert f"down -> up: {RISE} successes" in line
 
 
-def test_fewer_failures_than_fall_change_nothing(launch, scripted):
-    good, bad, ok = scripted(), fixed(b"", 503), fixed(b"ok")
-    akashd = launch(http_config(free_port(), [good], check()))
+def test_fewer_failures_than_fall_change_nothing(launch, backs):
+    good, bad, ok = backs(), fixed(b"", 503), fixed(b"ok")
+    akashd = launch(http_config(free_port(), [good], backs.check()))
     wait_state(akashd, good, "up")
     good.answer(bad, bad, ok, bad, bad, ok)
     good.wait(lambda b: not b.script, "six checks")
@@ -131,21 +163,22 @@ def test_down_backend_gets_no_request_and_an_upstream_without_any_answers_503(la
     assert answer.status == 503 and "no_backend" in answer.text
 
 
-def test_check_asks_as_configured(launch, scripted):
-    good = scripted()
-    akashd = launch(http_config(free_port(), [good], check(path="/up?deep=1", host="site.example",
+def test_check_asks_as_configured(launch, backs):
+    good = backs()
+    akashd = launch(http_config(free_port(), [good], backs.check(path="/up?deep=1", host="site.example",
                                                            method="HEAD")))
     wait_state(akashd, good, "up")
     request = good.requests[0]
-    assert (request.method, request.target, request.version) == ("HEAD", "/up?deep=1", "1.1")
+    version = {1: "1.1", 2: "2"}[backs.back.version]
+    assert (request.method, request.target, request.version) == ("HEAD", "/up?deep=1", version)
     assert request.fields.all("Host") == ["site.example"]
-    assert request.fields.tokens("Connection") == ["close"]
+    assert request.fields.tokens("Connection") == ["close"] * (version == "1.1")
     assert not good.malformed
 
 
-def test_check_goes_to_its_own_port(launch, scripted):
-    serving, checked = scripted(), scripted()
-    akashd = launch(http_config(free_port(), [serving], check(port=checked.port)))
+def test_check_goes_to_its_own_port(launch, backs):
+    serving, checked = backs(), backs()
+    akashd = launch(http_config(free_port(), [serving], backs.check(port=checked.port)))
     wait_state(akashd, serving, "up")
     assert [r.target for r in checked.requests[:1]] == ["/health"]
     assert serving.requests == []
@@ -153,9 +186,9 @@ def test_check_goes_to_its_own_port(launch, scripted):
     wait_state(akashd, serving, "down")
 
 
-def test_expected_statuses(launch, scripted):
-    teapot, fine = scripted(fixed(b"", 418)), scripted()
-    akashd = launch(http_config(free_port(), [teapot, fine], check(expect="418")))
+def test_expected_statuses(launch, backs):
+    teapot, fine = backs(fixed(b"", 418)), backs()
+    akashd = launch(http_config(free_port(), [teapot, fine], backs.check(expect="418")))
     wait_state(akashd, teapot, "up")
     assert "last: status 200" in wait_state(akashd, fine, "down")
 
@@ -165,9 +198,9 @@ def test_expected_statuses(launch, scripted):
     (fixed(b"all systems stop"), False), (fixed(b""), False),
     (fixed(b"x" * 70000 + b"systems go"), False),
 ], ids=["fixed", "chunked", "other", "empty", "far"])
-def test_body_has_the_text(launch, scripted, answer, is_up):
-    backend = scripted(answer)
-    akashd = launch(http_config(free_port(), [backend], check(body="systems go")))
+def test_body_has_the_text(launch, backs, answer, is_up):
+    backend = backs(answer)
+    akashd = launch(http_config(free_port(), [backend], backs.check(body="systems go")))
     wait_state(akashd, backend, "up" if is_up else "down")
 
 
@@ -270,3 +303,10 @@ def test_thousands_of_backends_are_checked(launch, scripted, hole):
     until(lambda: sum("-> down: 1 failure, last: answer timeout" in line for line in akashd.log) == 1500,
           "every black hole", 20, 0.1)
     assert not [line for line in akashd.log if "site/good up -> down" in line]
+
+
+def test_server_of_http1_is_no_backend_of_http2(launch, scripted):
+    plain = scripted()
+    akashd = launch(http_config(free_port(), [plain], {**check(), "protocol": "h2"}))
+    why = "malformed answer|closed without an answer|answer: Connection reset by peer"
+    assert re.search(f"1 failure, last: ({why})", wait_state(akashd, plain, "down"))

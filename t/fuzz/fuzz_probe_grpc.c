@@ -15,21 +15,21 @@ judge(const char *buf, size_t len, size_t piece)
     struct conf_backend backend = {.address = "127.0.0.1:1", .upstream = &upstream};
     struct probe_grpc g;
     FUZZ_EXPECT(probe_grpc_init(&g, &backend));
-    while (probe_grpc_output(&g).len > 0) {
+    while (probe_h2_output(&g.h2).len > 0) {
     }
-    for (size_t at = 0; at < len && g.verdict == PROBE_MORE; at += piece) {
+    for (size_t at = 0; at < len && g.h2.verdict == PROBE_MORE; at += piece) {
         size_t n = len - at < piece ? len - at : piece;
         char *copy = fuzz_exact_copy(buf + at, n);
-        probe_grpc_feed(&g, copy, n);
+        probe_h2_feed(&g.h2, copy, n);
         free(copy);
-        while (probe_grpc_output(&g).len > 0) {
+        while (probe_h2_output(&g.h2).len > 0) {
         }
     }
-    if (g.verdict == PROBE_MORE) {
-        probe_grpc_end(&g);
+    if (g.h2.verdict == PROBE_MORE) {
+        probe_h2_end(&g.h2);
     }
-    enum probe_verdict verdict = g.verdict;
-    FUZZ_EXPECT(verdict == PROBE_GOOD || (verdict == PROBE_BAD && g.why[0]));
+    enum probe_verdict verdict = g.h2.verdict;
+    FUZZ_EXPECT(verdict == PROBE_GOOD || (verdict == PROBE_BAD && g.h2.why[0]));
     probe_grpc_fini(&g);
     return verdict;
 }

@@ -33,6 +33,7 @@
     X(transport_plain) \
     X(probe_http) \
     X(probe_grpc) \
+    X(probe_http2) \
     X(grpc) \
     X(metrics) \
     X(health) \

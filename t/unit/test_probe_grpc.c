@@ -212,9 +212,9 @@ static struct conf_upstream upstream = {
 static struct conf_backend backend = {.address = "127.0.0.1:50051", .upstream = &upstream};
 
 static void
-send_to_server(struct probe_grpc *g, struct server *server)
+send_to_server(struct probe_h2 *h, struct server *server)
 {
-    for (struct slice out; (out = probe_grpc_output(g)).len > 0;) {
+    for (struct slice out; (out = probe_h2_output(h)).len > 0;) {
         ssize_t n = nghttp2_session_mem_recv(server->session, (const uint8_t *)out.ptr, out.len);
         ck_assert_int_eq(n, (ssize_t)out.len);
     }
@@ -222,18 +222,18 @@ send_to_server(struct probe_grpc *g, struct server *server)
 
 /* Bytes both ways, those of the server in pieces, until nobody has any. */
 static void
-talk(struct probe_grpc *g, struct server *server, size_t piece)
+talk(struct probe_h2 *h, struct server *server, size_t piece)
 {
     const uint8_t *bytes;
     ssize_t len;
-    send_to_server(g, server);
+    send_to_server(h, server);
     while ((len = nghttp2_session_mem_send(server->session, &bytes)) > 0) {
-        for (size_t at = 0; at < (size_t)len && g->verdict == PROBE_MORE; at += piece) {
+        for (size_t at = 0; at < (size_t)len && h->verdict == PROBE_MORE; at += piece) {
             size_t left = (size_t)len - at;
-            probe_grpc_feed(g, (const char *)bytes + at, left < piece ? left : piece);
+            probe_h2_feed(h, (const char *)bytes + at, left < piece ? left : piece);
         }
-        if (g->verdict == PROBE_MORE) {
-            send_to_server(g, server);
+        if (h->verdict == PROBE_MORE) {
+            send_to_server(h, server);
         }
     }
 }
@@ -246,10 +246,10 @@ START_TEST(answer_is_judged)
         struct server server;
         ck_assert(probe_grpc_init(&g, &backend));
         open_server(&server, &answers[_i]);
-        talk(&g, &server, pieces[i]);
+        talk(&g.h2, &server, pieces[i]);
         bool is_good = answers[_i].why[0] == '\0';
-        ck_assert_msg(g.verdict == (is_good ? PROBE_GOOD : PROBE_BAD), "%s", answers[_i].what);
-        ck_assert_str_eq(g.why, answers[_i].why);
+        ck_assert_msg(g.h2.verdict == (is_good ? PROBE_GOOD : PROBE_BAD), "%s", answers[_i].what);
+        ck_assert_str_eq(g.h2.why, answers[_i].why);
         nghttp2_session_del(server.session);
         probe_grpc_fini(&g);
     }
@@ -262,14 +262,14 @@ START_TEST(request_is_a_unary_call)
     struct server server;
     ck_assert(probe_grpc_init(&g, &backend));
     open_server(&server, &answers[0]);
-    send_to_server(&g, &server);
+    send_to_server(&g.h2, &server);
     ck_assert_str_eq(server.fields, ":method=POST\n"
                                     ":scheme=http\n"
                                     ":path=/grpc.health.v1.Health/Check\n"
                                     ":authority=127.0.0.1:50051\n"
+                                    "user-agent=akashd-health\n"
                                     "te=trailers\n"
                                     "content-type=application/grpc\n"
-                                    "user-agent=akashd-health\n"
                                     "grpc-timeout=1500m\n");
     ck_assert_uint_eq(server.request_len, 5 + 2 + strlen("my.Service"));
     ck_assert_int_eq(memcmp(server.request, "\0\0\0\0\x0c\x0a\x0amy.Service", 17), 0);
@@ -279,9 +279,9 @@ START_TEST(request_is_a_unary_call)
 END_TEST
 
 static void
-drain(struct probe_grpc *g)
+drain(struct probe_h2 *h)
 {
-    while (probe_grpc_output(g).len > 0) {
+    while (probe_h2_output(h).len > 0) {
     }
 }
 
@@ -291,16 +291,16 @@ expect_after(const char *bytes, size_t len, bool is_end, const char *why)
 {
     struct probe_grpc g;
     ck_assert(probe_grpc_init(&g, &backend));
-    drain(&g);
-    for (size_t at = 0; at < len && g.verdict == PROBE_MORE; at += 4096) {
-        probe_grpc_feed(&g, bytes + at, len - at < 4096 ? len - at : 4096);
-        drain(&g);
+    drain(&g.h2);
+    for (size_t at = 0; at < len && g.h2.verdict == PROBE_MORE; at += 4096) {
+        probe_h2_feed(&g.h2, bytes + at, len - at < 4096 ? len - at : 4096);
+        drain(&g.h2);
     }
-    if (g.verdict == PROBE_MORE && is_end) {
-        probe_grpc_end(&g);
+    if (g.h2.verdict == PROBE_MORE && is_end) {
+        probe_h2_end(&g.h2);
     }
-    ck_assert_int_eq(g.verdict, why ? PROBE_BAD : PROBE_MORE);
-    ck_assert_str_eq(g.why, why ? why : "");
+    ck_assert_int_eq(g.h2.verdict, why ? PROBE_BAD : PROBE_MORE);
+    ck_assert_str_eq(g.h2.why, why ? why : "");
     probe_grpc_fini(&g);
 }
 
@@ -336,8 +336,8 @@ START_TEST(large_message_is_refused)
     struct server server;
     ck_assert(probe_grpc_init(&g, &backend));
     open_server(&server, &large);
-    talk(&g, &server, 65536);
-    ck_assert_str_eq(g.why, "the answer's message is too large");
+    talk(&g.h2, &server, 65536);
+    ck_assert_str_eq(g.h2.why, "the answer's message is too large");
     nghttp2_session_del(server.session);
     probe_grpc_fini(&g);
 }
