@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from harness import Client, Gate, Load, adopt_orphans, free_port, http_config, until
+from harness import PATIENCE, Client, Gate, Load, adopt_orphans, free_port, http_config, until
 from harness.akashd import binary
 from harness.backend import fixed, tcp_echo
 from harness.h2client import H2Client
@@ -206,6 +206,7 @@ def test_it_holds_over_a_reload_and_an_upgrade(limited, held):
     held.gate.release()
     assert [c.response().status for c in clients] == [200] * 5
     close_all(clients)
+    akashd.former[0].wait(PATIENCE)
 
 
 def test_a_limit_that_goes_is_no_limit_and_one_that_comes_counts_from_then_on(limited, held):
