@@ -7,6 +7,7 @@
  * bulk over plain TCP not at all. At the end of the loop turn, or when a room is full, its bytes
  * leave in one write.
  */
+#include <arpa/inet.h>
 #include <assert.h>
 #include <stdlib.h>
 
@@ -17,6 +18,7 @@
 #define FREE_ROOMS_MAX 32
 #define FRAME_HEADER   9
 #define BULK_BYTES     4096 /* are not copied */
+#define SETTING_BYTES  6
 
 struct http2_room {
     struct http2_room *next;
@@ -191,6 +193,27 @@ on_send_body(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *header, s
 }
 
 /* ---- pumping ---- */
+
+int
+http2_announce(struct http2_session *ses, uint32_t max_streams)
+{
+    uint8_t entry[SETTING_BYTES] = {0, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS};
+    const uint8_t *bytes;
+    if (!acquire_room(ses)) {
+        return -1;
+    }
+    ssize_t n = nghttp2_session_mem_send(ses->ng, &bytes);
+    if (n < FRAME_HEADER + SETTING_BYTES) {
+        return -1;
+    }
+    assert(bytes[3] == NGHTTP2_SETTINGS && memcmp(bytes + FRAME_HEADER, entry, 2) == 0);
+    max_streams = htonl(max_streams);
+    memcpy(entry + 2, &max_streams, sizeof(max_streams));
+    gather(ses, bytes, FRAME_HEADER);
+    gather(ses, entry, SETTING_BYTES);
+    gather(ses, bytes + FRAME_HEADER + SETTING_BYTES, (size_t)n - FRAME_HEADER - SETTING_BYTES);
+    return 0;
+}
 
 void
 http2_pump(struct http2_session *ses)

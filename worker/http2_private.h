@@ -64,6 +64,10 @@ http2_session_reap(void);
  * nghttp2. */
 void
 http2_pump(struct http2_session *ses);
+/* The first frame of a server: SETTINGS whose first entry is MAX_CONCURRENT_STREAMS leave, with
+ * that value in place of the one that nghttp2 goes by. 0, or -1 (memory). */
+int
+http2_announce(struct http2_session *ses, uint32_t max_streams);
 /* The room goes back: what it holds is dropped. */
 void
 http2_room_release(struct http2_session *ses);

@@ -19,7 +19,9 @@
 #define CREDIT_WINDOW  1
 #define CREDIT_MAX     (400 * CREDIT_FRAME) /* useless frames in one go */
 #define CREDIT_PER_S   (100 * CREDIT_FRAME)
-#define SERVER_STREAMS 100 /* to a backend, until its SETTINGS say */
+#define SERVER_STREAMS 100  /* to a backend, until its SETTINGS say */
+#define EXTRA_STREAMS  1000 /* of a client, each of which is refused; more than CREDIT_MAX allows \
+                             */
 
 static struct list dead_sessions = LIST_INIT(dead_sessions);
 
@@ -114,6 +116,18 @@ has_head(const struct http2_stream *st)
     return st->session->side->is_server ? st->has_request : st->has_answer;
 }
 
+/* RFC 9113 5.1.2: an error of the stream, where nghttp2 would end the connection. It costs as much
+ * as a reset of the client's own. */
+static int
+refuse_stream(struct http2_session *ses, int32_t id)
+{
+    ses->block = NULL;
+    if (nghttp2_submit_rst_stream(ses->ng, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM) != 0) {
+        http2_session_break(ses);
+    }
+    return http2_session_charge(ses);
+}
+
 static int
 on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *arg)
 {
@@ -123,6 +137,9 @@ on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *arg)
         return 0;
     }
     if (opens_stream(ses, frame)) {
+        if (ses->nstreams >= ses->max_streams) {
+            return refuse_stream(ses, frame->hd.stream_id);
+        }
         st = http2_stream_new(ses, frame->hd.stream_id);
         if (!st || !ses->side->on_open(st)) {
             return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -330,7 +347,8 @@ submit_settings(struct http2_session *ses, uint32_t max_streams, uint32_t header
 {
     uint64_t window = (uint64_t)max_streams * HTTP2_WINDOW_BYTES;
     nghttp2_settings_entry settings[] = {
-        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, ses->side->is_server ? max_streams : 0},
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+         ses->side->is_server ? max_streams + EXTRA_STREAMS : 0},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, HTTP2_WINDOW_BYTES},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, header_bytes},
         {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
@@ -354,7 +372,8 @@ http2_session_begin(struct http2_session *ses, struct conn *c, const struct http
 {
     nghttp2_session_callbacks *callbacks = make_callbacks();
     nghttp2_option *option = make_option();
-    *ses = (struct http2_session){.conn = c, .side = side, .credit = CREDIT_MAX};
+    *ses = (struct http2_session){
+        .conn = c, .side = side, .max_streams = max_streams, .credit = CREDIT_MAX};
     ses->credit_ms = worker_now_ms();
     ses->past.body = side->is_server ? sizeof(HTTP2_PREFACE) - 1 : 0;
     list_init(&ses->dirty);
@@ -367,7 +386,8 @@ http2_session_begin(struct http2_session *ses, struct conn *c, const struct http
     int r = side->is_server
                 ? nghttp2_session_server_new3(&ses->ng, callbacks, ses, option, http2_memory())
                 : nghttp2_session_client_new3(&ses->ng, callbacks, ses, option, http2_memory());
-    if (r != 0 || submit_settings(ses, max_streams, header_bytes) != 0) {
+    if (r != 0 || submit_settings(ses, max_streams, header_bytes) != 0 ||
+        (side->is_server && http2_announce(ses, max_streams) != 0)) {
         http2_session_fini(ses);
         return -1;
     }

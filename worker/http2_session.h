@@ -103,6 +103,7 @@ struct http2_session {
     struct list resets;      /* streams to be reset, or whose request is not whole */
     struct http2_room *room; /* gathered output; NULL: none */
     unsigned nstreams;       /* that nghttp2 has not let go of */
+    unsigned max_streams;    /* of a server: further ones are refused */
     unsigned depth;          /* > 0: within nghttp2, which is not reentrant */
     uint64_t credit_ms;      /* when credit was counted last */
     uint32_t credit;         /* for useless frames that the peer may still send */

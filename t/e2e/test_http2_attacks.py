@@ -147,6 +147,7 @@ FLOODS = {
     "WINDOW_UPDATE of the connection": lambda: (window_update(0, 1) for n in range(N)),
     "WINDOW_UPDATE of a stream": lambda: (
         headers(1, POST, END_HEADERS) if n == 0 else window_update(1, 1) for n in range(N)),
+    "streams above the limit": lambda: (headers(s, POST, END_HEADERS) for s in ids()[:N]),
     "RST_STREAM of closed streams": lambda: (
         headers(1, GET) if n == 0 else rst_stream(1) for n in range(N)),
 }

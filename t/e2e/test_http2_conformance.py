@@ -26,6 +26,7 @@ from harness.h2frames import (
     window_update)
 
 BODY = b"0123456789abcdef"
+STREAMS = 8  # that a client may have open
 LIMIT = 8  # streams at a time
 GET = block(request())
 POST = block(request("POST"))
@@ -363,9 +364,25 @@ def fill(h2):
 @case("5.1.2", "more streams than may be at a time")
 def _(h2):
     over = fill(h2)
-    h2.put(headers(over, GET))
-    h2.expect_stream_error(over, Code.REFUSED_STREAM, Code.PROTOCOL_ERROR)
+    h2.put(headers(over, GET), headers(over + 2, POST, END_HEADERS), data(over + 2, b"x", END_STREAM))
+    for stream in (over, over + 2):
+        h2.expect_stream_error(stream, Code.REFUSED_STREAM)
+    h2.expect_alive()
     assert not [a for s, a in h2.answers.items() if s < over and a.reset is not None]
+    h2.put(data(1, b"", END_STREAM))
+    h2.expect_answer(1)
+    h2.put(headers(over + 4, GET))
+    h2.expect_answer(over + 4, body=BODY)
+
+
+@case("5.1.2", "more streams than may be at a time, before their limit was acknowledged", start=False)
+def _(h2):
+    h2.put(PREFACE, settings(), *[headers(1 + 2 * n, POST, END_HEADERS) for n in range(STREAMS)],
+           headers(1 + 2 * STREAMS, GET))
+    h2.expect_stream_error(1 + 2 * STREAMS, Code.REFUSED_STREAM)
+    assert h2.theirs[MAX_STREAMS] == STREAMS
+    h2.put(data(1, b"", END_STREAM))
+    h2.expect_answer(1)
 
 
 @case("5.1.2", "a stream that ended makes room")
