@@ -16,6 +16,15 @@ backend_state_of(const struct shm *shm, unsigned slot, enum conf_state of_file)
     return given == 0 ? of_file : (enum conf_state)(given - 1);
 }
 
+/* The word of the file, the command line, the log and the status. */
+static inline const char *
+backend_state_name(enum conf_state state)
+{
+    static const char *const names[] = {
+        [CONF_READY] = "ready", [CONF_DRAIN] = "drain", [CONF_MAINT] = "maint"};
+    return state <= CONF_MAINT ? names[state] : "unknown";
+}
+
 static inline enum conf_state
 backend_state(const struct shm *shm, const struct conf_backend *b)
 {

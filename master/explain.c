@@ -9,13 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "conf/backend_state.h"
 #include "conf/rendezvous.h"
 #include "conf/route.h"
 #include "conf/router.h"
-#include "master/health.h"
-#include "master/operator.h"
-#include "shared/clock.h"
+#include "master/usable.h"
 #include "shared/http.h"
 #include "shared/reason.h"
 
@@ -138,35 +135,11 @@ find_listener(const struct conf *conf, const struct url *url)
 
 /* ---- the backend ---- */
 
-/* NULL: it may be chosen. */
-static const char *
-why_unusable(const struct shm *shm, const struct conf_backend *b, char *buf, size_t size)
-{
-    enum conf_state state = backend_state(shm, b);
-    bool is_said = shm_get(&shm->m->operators[b->slot].state) != 0;
-    uint64_t open =
-        shm_gauge_read(shm, offsetof(struct shm_ledger, backends_open) + b->slot * sizeof(shm_u64));
-    if (state != CONF_READY) {
-        snprintf(buf, size, "%s, says the %s", operator_state_names[state],
-                 is_said ? "operator" : "file");
-    } else if (shm_health_get(shm, b->slot) == SHM_HEALTH_DOWN) {
-        snprintf(buf, size, "down: %.100s", shm->h->backends[b->slot].last);
-    } else if (!backend_breaker_is_passable(shm, b, clock_mono_ms())) {
-        bool is_forced = backend_breaker_said(shm, b) != BREAKER_AUTO;
-        snprintf(buf, size, "its breaker is open%s", is_forced ? ", says the operator" : "");
-    } else if (b->max_connections != 0 && open >= b->max_connections) {
-        snprintf(buf, size, "has its %u connections", b->max_connections);
-    } else {
-        return NULL;
-    }
-    return buf;
-}
-
 static bool
 is_usable(const struct way *w, const struct conf_backend *b)
 {
-    char ignored[256];
-    return !why_unusable(w->shm, b, ignored, sizeof(ignored));
+    char ignored[USABLE_WHY_MAX];
+    return usable_judge(w->shm, b, ignored) == REASON_none;
 }
 
 static const struct conf_backend *
@@ -250,16 +223,16 @@ pick(struct way *w, const struct conf_pool *pool)
 static struct json_object *
 backend_object(const struct way *w, const struct conf_backend *b, bool *is_any)
 {
-    char buf[256];
+    char why[USABLE_WHY_MAX];
     struct json_object *to = json_object_new_object();
-    const char *why = why_unusable(w->shm, b, buf, sizeof(buf));
+    bool is_usable_now = usable_judge(w->shm, b, why) == REASON_none;
     json_object_object_add(to, "id", json_object_new_string(b->id));
     json_object_object_add(to, "weight", json_object_new_int64(b->weight));
-    json_object_object_add(to, "usable", json_object_new_boolean(!why));
-    if (why) {
+    json_object_object_add(to, "usable", json_object_new_boolean(is_usable_now));
+    if (!is_usable_now) {
         json_object_object_add(to, "why", json_object_new_string(why));
     }
-    *is_any |= !why;
+    *is_any |= is_usable_now;
     return to;
 }
 

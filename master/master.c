@@ -71,16 +71,16 @@ master_publish(void)
     shm_set(&m->conf_hash, master.current.conf->hash);
 }
 
+/* cause: why there is a configuration now. */
 static void
-become_ready(void)
+become_ready(const char *cause)
 {
     const char *pid_file = daemon_pid_file(master.options, master.current.conf);
     master.state = MASTER_RUNNING;
     sockets_keep(&master.sockets);
     master_publish();
     shm_set(&master.shm.m->started_us, clock_wall_us());
-    shm_set(&master.shm.m->reload_ok, 1);
-    shm_set(&master.shm.m->reload_success_s, clock_wall_us() / 1000000);
+    reload_record(cause, 0, true, "");
     if (pid_file && daemon_write_pid(pid_file) < 0) {
         log_error("pid_file: %s: %s", pid_file, strerror(errno));
     }
@@ -100,7 +100,7 @@ master_take_charge(void)
     sockets_sweep(&master.sockets, conf);
     slots_sweep(&master.shm, conf, conf->gen);
     control_settle();
-    become_ready();
+    become_ready("upgrade");
     rows_watch();
     supervise_want_monitor();
     adopt_settle();
@@ -113,7 +113,7 @@ master_on_children_changed(void)
         if (takeover_is_pending()) {
             takeover_serve();
         } else {
-            become_ready();
+            become_ready("start");
         }
     }
     upgrade_check();

@@ -9,6 +9,7 @@
 
 #include "conf/backend_state.h"
 #include "master/master.h"
+#include "shared/clock.h"
 #include "shared/log.h"
 
 const char *const operator_state_names[] = {
@@ -58,6 +59,7 @@ for_each(const char *name, unsigned number,
         for (unsigned b = 0; b < up->nbackends; b++) {
             if (is_meant(&up->backends[b], name + len + 1)) {
                 said(&up->backends[b], number);
+                shm_set(&master.shm.m->operators[up->backends[b].slot].said_us, clock_wall_us());
                 found++;
             }
         }

@@ -40,6 +40,9 @@ static struct {
     struct load *load;
     struct generation next;      /* becomes master.current */
     struct json_object *changes; /* that were made; NULL: nobody asks */
+    const char *cause;           /* of the one that runs */
+    const char *cause_later;     /* of the one that is remembered */
+    uint64_t begun_ms;
     bool takes_part[CHILDREN_COUNT];
     struct event *timer;
 } reload;
@@ -49,15 +52,21 @@ reload_begin(void);
 
 /* ---- verdicts ---- */
 
-static void
-reload_record(bool is_ok, const char *why)
+void
+reload_record(const char *cause, uint64_t took_ms, bool is_ok, const char *why)
 {
     struct shm_master *m = master.shm.m;
+    struct verdict verdict = {.when_us = clock_wall_us(),
+                              .took_ms = took_ms,
+                              .gen = master.current.conf->gen,
+                              .is_ok = is_ok};
     snprintf(m->verdict, sizeof(m->verdict), "%s", why);
+    snprintf(verdict.cause, sizeof(verdict.cause), "%s", cause);
+    snprintf(verdict.why, sizeof(verdict.why), "%.*s", SHM_WHY_MAX - 1, why);
+    shm_verdict_add(&master.shm, &verdict);
     shm_set(&m->reload_ok, is_ok);
-    shm_count(is_ok ? &m->reloads : &m->reloads_failed, 1);
     if (is_ok) {
-        shm_set(&m->reload_success_s, clock_wall_us() / 1000000);
+        shm_set(&m->reload_success_s, verdict.when_us / 1000000);
     }
 }
 
@@ -80,7 +89,8 @@ reload_end(bool is_ok, const char *why)
         event_del(reload.timer);
     }
     if (!reload.is_again) {
-        reload_record(is_ok, why);
+        shm_count(is_ok ? &master.shm.m->reloads : &master.shm.m->reloads_failed, 1);
+        reload_record(reload.cause, clock_mono_ms() - reload.begun_ms, is_ok, why);
     }
     if (!is_ok) {
         log_refusal(why);
@@ -317,6 +327,8 @@ reload_load(void)
 {
     reload.is_remembered = false;
     reload.is_again = false;
+    reload.cause = reload.cause_later;
+    reload.begun_ms = clock_mono_ms();
     list_splice_tail(&reload.waiters, &reload.later);
     notify_send(NOTIFY_RELOADING, "reloading");
     struct load *load = load_start(&master.options->origin, master.base, reload_on_loaded, NULL);
@@ -404,6 +416,7 @@ reload_request(const char *cause, struct verdict_waiter *waiter)
     log_info("reload: asked for by %s%s", cause,
              reload.phase == RELOAD_IDLE ? "" : "; runs after the one that is under way");
     reload.is_remembered = true;
+    reload.cause_later = cause;
     if (waiter) {
         list_add_tail(&reload.later, &waiter->link);
     }

@@ -9,6 +9,7 @@
 #define MASTER_RELOAD_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "master/children.h"
 #include "master/verdict.h"
@@ -16,13 +17,17 @@
 
 struct json_object;
 
-/* cause is for the log: "SIGHUP". waiter may be NULL. */
+/* cause is a literal, for the log and the history: "SIGHUP". waiter may be NULL. */
 void
 reload_request(const char *cause, struct verdict_waiter *waiter);
 
 /* Put in force again what is, with what operators said; no file is read. */
 void
 reload_again(const char *cause, struct verdict_waiter *waiter);
+
+/* How the configuration in force came to be, or why another did not: kept in the segment. */
+void
+reload_record(const char *cause, uint64_t took_ms, bool is_ok, const char *why);
 
 /* While waiters are told: what was changed, see diff_confs(). NULL: nothing was, or it is not
  * known. */

@@ -1,299 +1,529 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * status_json.c - processes, listeners and backends of the segment, with the names of the conf.
+ *
+ * The text is written in steps, so that thousands of backends do not keep the monitor from its
+ * probes.
  */
 #include "master/status_json.h"
 
-#include <json-c/json.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "conf/backend_state.h"
 #include "config.h"
 #include "master/health.h"
+#include "master/json_out.h"
 #include "master/metrics.h"
-#include "master/readyz.h"
 #include "master/row_sum.h"
+#include "master/usable.h"
 #include "shared/clock.h"
 
-static const char *const state_names[] = {"ready", "drain", "maint"};
+struct status_json {
+    struct json_out json;
+    char *text;
+    size_t len;
+    const struct shm *shm;
+    struct conf *conf;
+    struct row_sum rows;
+    unsigned listener, upstream, backend; /* the next ones */
+    bool is_past_listeners;
+    bool is_whole;
+};
 
-static void
-add_number(struct json_object *to, const char *key, uint64_t value)
+static uint64_t
+ledger_sum(const struct status_json *s, size_t array, unsigned slot)
 {
-    json_object_object_add(to, key, json_object_new_int64((int64_t)value));
+    return shm_gauge_read(s->shm, array + slot * sizeof(shm_u64));
 }
 
 static void
-add_text(struct json_object *to, const char *key, const char *text)
+put_buckets(struct status_json *s, const char *key, size_t offset)
 {
-    json_object_object_add(to, key, json_object_new_string(text));
-}
-
-/* A text of the segment that another process may be writing: bounded, printable ASCII. */
-static void
-add_shared_text(struct json_object *to, const char *key, const char *text, size_t size)
-{
-    char copy[SHM_VERDICT_MAX];
-    size_t len = 0;
-    size = size < sizeof(copy) ? size : sizeof(copy);
-    for (; len + 1 < size && text[len]; len++) {
-        char c = text[len];
-        copy[len] = (c >= ' ' && c <= '~') || c == '\n' ? c : '?';
+    json_out_open(&s->json, key, '[');
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        json_out_number(&s->json, NULL, row_sum_get(&s->rows, offset + i * sizeof(shm_u64)));
     }
-    copy[len] = '\0';
-    add_text(to, key, copy);
+    json_out_close(&s->json, ']');
 }
 
-static void
-add_bool(struct json_object *to, const char *key, bool value)
-{
-    json_object_object_add(to, key, json_object_new_boolean(value));
-}
+/* ---- processes ---- */
 
 static void
-add_heartbeat(struct json_object *to, uint64_t heartbeat_ms)
+put_heartbeat(struct json_out *j, uint64_t heartbeat_ms)
 {
     uint64_t now = clock_mono_ms();
-    add_number(to, "heartbeat_age_ms", now > heartbeat_ms ? now - heartbeat_ms : 0);
+    json_out_number(j, "heartbeat_age_ms", now > heartbeat_ms ? now - heartbeat_ms : 0);
 }
 
-static struct json_object *
-worker_object(const struct shm *shm, unsigned row)
+static void
+put_worker(struct status_json *s, unsigned row)
 {
     static const char *const states[] = {"none", "starting", "serving", "retiring"};
-    const struct shm_child *child = &shm->m->workers[row];
-    struct json_object *to = json_object_new_object();
+    const struct shm_child *child = &s->shm->m->workers[row];
+    const struct shm_row *r = s->shm->rows[row];
     uint64_t state = shm_get(&child->state);
-    add_number(to, "index", shm_get(&child->index));
-    add_number(to, "pid", shm_get(&child->pid));
-    add_text(to, "state", states[state < 4 ? state : 0]);
-    add_bool(to, "accepting", shm_get(&shm->rows[row]->is_accepting) != 0);
-    add_number(to, "confs", shm_get(&shm->rows[row]->confs));
-    add_heartbeat(to, shm_get(&shm->rows[row]->heartbeat_ms));
-    return to;
+    json_out_open(&s->json, NULL, '{');
+    json_out_number(&s->json, "index", shm_get(&child->index));
+    json_out_number(&s->json, "pid", shm_get(&child->pid));
+    json_out_text(&s->json, "state", states[state < 4 ? state : 0]);
+    json_out_bool(&s->json, "accepting", shm_get(&r->is_accepting) != 0);
+    json_out_number(&s->json, "confs", shm_get(&r->confs));
+    json_out_number(&s->json, "connections", shm_ledger_count(&r->ledger.connections));
+    put_heartbeat(&s->json, shm_get(&r->heartbeat_ms));
+    json_out_close(&s->json, '}');
 }
 
-static struct json_object *
-workers_array(const struct shm *shm)
+static void
+put_processes(struct status_json *s)
 {
-    struct json_object *array = json_object_new_array();
+    const struct shm_master *m = s->shm->m;
+    json_out_number(&s->json, "restarts", shm_get(&m->worker_restarts));
+    json_out_open(&s->json, "monitor", '{');
+    json_out_number(&s->json, "pid", shm_get(&m->monitor.pid));
+    put_heartbeat(&s->json, shm_get(&s->shm->h->heartbeat_ms));
+    json_out_close(&s->json, '}');
+    json_out_open(&s->json, "workers", '[');
     for (unsigned i = 0; i < SHM_ROWS; i++) {
-        if (shm_get(&shm->m->workers[i].pid)) {
-            json_object_array_add(array, worker_object(shm, i));
+        if (shm_get(&m->workers[i].pid)) {
+            put_worker(s, i);
         }
     }
-    return array;
+    json_out_close(&s->json, ']');
 }
 
-static struct json_object *
-listener_object(const struct shm *shm, const struct row_sum *rows, const struct conf_listener *l)
+/* ---- reloads ---- */
+
+static void
+put_verdict(struct json_out *j, const struct verdict *v)
 {
-    struct json_object *to = json_object_new_object();
-    struct json_object *addresses = json_object_new_array();
-    add_text(to, "name", l->name);
-    add_text(to, "mode", l->mode == CONF_TCP ? "tcp" : "http");
-    for (unsigned i = 0; i < l->naddrs; i++) {
-        json_object_array_add(addresses, json_object_new_string(l->addr_texts[i]));
+    json_out_open(j, NULL, '{');
+    json_out_number(j, "number", v->number);
+    json_out_number(j, "time_ms", v->when_us / 1000);
+    json_out_bool(j, "successful", v->is_ok);
+    json_out_text(j, "cause", v->cause);
+    json_out_number(j, "generation", v->gen);
+    json_out_number(j, "took_ms", v->took_ms);
+    if (!v->is_ok) {
+        json_out_text(j, "error", v->why);
     }
-    json_object_object_add(to, "addresses", addresses);
-    size_t gauge = offsetof(struct shm_ledger, listeners) + l->slot * sizeof(shm_u64);
-    add_number(to, "connections", shm_gauge_read(shm, gauge));
+    json_out_close(j, '}');
+}
+
+/* The newest first. */
+static void
+put_history(struct status_json *s)
+{
+    struct verdict verdict;
+    json_out_open(&s->json, "history", '[');
+    for (unsigned age = 0; age < SHM_VERDICTS; age++) {
+        if (shm_verdict_read(s->shm, age, &verdict)) {
+            put_verdict(&s->json, &verdict);
+        }
+    }
+    json_out_close(&s->json, ']');
+}
+
+static void
+put_reload(struct status_json *s)
+{
+    const struct shm_master *m = s->shm->m;
+    bool is_ok = shm_get(&m->reload_ok) != 0;
+    json_out_open(&s->json, "reload", '{');
+    json_out_bool(&s->json, "successful", is_ok);
+    json_out_number(&s->json, "last_success", shm_get(&m->reload_success_s));
+    if (!is_ok) {
+        json_out_shared_text(&s->json, "error", m->verdict, sizeof(m->verdict));
+    }
+    put_history(s);
+    json_out_close(&s->json, '}');
+}
+
+/* ---- what is counted once ---- */
+
+/* Of exchanges, by reason; those that never happened are left out. */
+static void
+put_failures(struct status_json *s)
+{
+    json_out_open(&s->json, "failures", '{');
+    for (unsigned r = REASON_none + 1; r < REASON_COUNT; r++) {
+        size_t offset = offsetof(struct shm_row, failures) + r * sizeof(shm_u64);
+        uint64_t n = row_sum_get(&s->rows, offset);
+        if (n > 0) {
+            json_out_number(&s->json, reason_table[r].token, n);
+        }
+    }
+    json_out_close(&s->json, '}');
+}
+
+static void
+put_bytes(struct status_json *s)
+{
+#define PUT_BYTES(name) \
+    json_out_number(&s->json, #name, row_sum_get(&s->rows, offsetof(struct shm_row, name)));
+    json_out_open(&s->json, "bytes", '{');
+    PUT_BYTES(client_in)
+    PUT_BYTES(client_out)
+    PUT_BYTES(backend_in)
+    PUT_BYTES(backend_out)
+    json_out_close(&s->json, '}');
+#undef PUT_BYTES
+}
+
+/* Limits of one name are one. */
+static bool
+is_first_of_name(const struct conf *conf, unsigned i)
+{
+    for (unsigned k = 0; k < i; k++) {
+        if (strcmp(conf->rate_limits[k]->name, conf->rate_limits[i]->name) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void
+put_rate_limits(struct status_json *s)
+{
+    json_out_open(&s->json, "rate_limits", '[');
+    for (unsigned i = 0; i < s->conf->nrate_limits; i++) {
+        const struct conf_rate_limit *limit = s->conf->rate_limits[i];
+        size_t offset = offsetof(struct shm_row_limit, limited);
+        if (is_first_of_name(s->conf, i)) {
+            json_out_open(&s->json, NULL, '{');
+            json_out_text(&s->json, "name", limit->name);
+            json_out_number(&s->json, "limited",
+                            row_sum_get(&s->rows, row_sum_limit_offset(limit->slot, offset)));
+            json_out_close(&s->json, '}');
+        }
+    }
+    json_out_close(&s->json, ']');
+}
+
+/* Upper bounds of all buckets but the last. */
+static void
+put_bounds(struct status_json *s)
+{
+    json_out_open(&s->json, "buckets_us", '[');
+#define PUT_BOUND(us) json_out_number(&s->json, NULL, us);
+    HISTOGRAM_BOUNDS(PUT_BOUND)
+#undef PUT_BOUND
+    json_out_close(&s->json, ']');
+}
+
+static void
+put_head(struct status_json *s)
+{
+    const struct shm_master *m = s->shm->m;
+    json_out_text(&s->json, "version", PACKAGE_VERSION);
+    json_out_number(&s->json, "time_ms", clock_wall_us() / 1000);
+    json_out_number(&s->json, "clock_ms", clock_mono_ms());
+    json_out_number(&s->json, "started", shm_get(&m->started_us) / 1000000);
+    json_out_bool(&s->json, "draining", shm_get(&m->is_draining) != 0);
+    json_out_number(&s->json, "generation", s->conf->gen);
+    json_out_number(&s->json, "config_hash", shm_get(&m->conf_hash));
+    json_out_number(&s->json, "confs", metrics_confs(s->shm));
+    put_reload(s);
+    put_processes(s);
+    put_failures(s);
+    put_bytes(s);
+    put_rate_limits(s);
+    put_bounds(s);
+    json_out_number(&s->json, "connections",
+                    shm_gauge_read(s->shm, offsetof(struct shm_ledger, connections)));
+    json_out_number(&s->json, "max_connections", s->conf->max_connections);
+}
+
+/* ---- listeners ---- */
+
+/* Answers by the first digit of their status. */
+static void
+put_codes(struct status_json *s, const struct conf_listener *l)
+{
+    static const char *const classes[] = {"1xx", "2xx", "3xx", "4xx", "5xx", "other"};
+    uint64_t sums[6] = {0}, all = 0;
+    for (unsigned c = 0; c < SHM_CODES; c++) {
+        size_t offset = offsetof(struct shm_row_listener, codes[c]);
+        sums[c / 100] += row_sum_get(&s->rows, row_sum_listener_offset(l->slot, offset));
+    }
+    json_out_open(&s->json, "codes", '{');
+    for (unsigned i = 0; i < 6; i++) {
+        json_out_number(&s->json, classes[i], sums[i]);
+        all += sums[i];
+    }
+    json_out_close(&s->json, '}');
+    json_out_number(&s->json, "requests", all);
+}
+
+static void
+put_listener(struct status_json *s, const struct conf_listener *l)
+{
+    size_t accepted = offsetof(struct shm_row_listener, connections);
+    size_t buckets = offsetof(struct shm_row_listener, duration.bucket);
+    json_out_open(&s->json, NULL, '{');
+    json_out_text(&s->json, "name", l->name);
+    json_out_text(&s->json, "mode", l->mode == CONF_TCP ? "tcp" : "http");
+    json_out_bool(&s->json, "tls", l->tls != NULL);
+    json_out_open(&s->json, "addresses", '[');
+    for (unsigned i = 0; i < l->naddrs; i++) {
+        json_out_text(&s->json, NULL, l->addr_texts[i]);
+    }
+    json_out_close(&s->json, ']');
+    json_out_number(&s->json, "connections",
+                    ledger_sum(s, offsetof(struct shm_ledger, listeners), l->slot));
+    json_out_number(&s->json, "max_connections", l->max_connections);
     if (l->requests_in_flight != 0) {
-        size_t requests = offsetof(struct shm_ledger, listeners_requests);
-        add_number(to, "requests_in_flight",
-                   shm_gauge_read(shm, requests + l->slot * sizeof(shm_u64)));
-        add_number(to, "requests_in_flight_max", l->requests_in_flight);
+        json_out_number(&s->json, "requests_in_flight",
+                        ledger_sum(s, offsetof(struct shm_ledger, listeners_requests), l->slot));
+        json_out_number(&s->json, "requests_in_flight_max", l->requests_in_flight);
     }
     if (l->connections_per_client != 0) {
-        add_number(to, "connections_per_client_max", l->connections_per_client);
+        json_out_number(&s->json, "connections_per_client_max", l->connections_per_client);
     }
-    size_t accepted = offsetof(struct shm_row_listener, connections);
-    add_number(to, "accepted", row_sum_get(rows, row_sum_listener_offset(l->slot, accepted)));
-    return to;
+    json_out_number(&s->json, "accepted",
+                    row_sum_get(&s->rows, row_sum_listener_offset(l->slot, accepted)));
+    if (l->mode == CONF_HTTP) {
+        put_codes(s, l);
+        put_buckets(s, "duration_buckets", row_sum_listener_offset(l->slot, buckets));
+    }
+    json_out_close(&s->json, '}');
 }
 
+/* ---- backends ---- */
+
 static void
-add_health(struct json_object *to, const struct shm *shm, const struct conf_backend *b)
+put_health(struct status_json *s, const struct conf_backend *b)
 {
-    const struct shm_health *h = &shm->h->backends[b->slot];
-    bool is_checked = b->upstream->health.type != CONF_HEALTH_OFF;
-    add_text(to, "health", is_checked ? health_state_name(shm_health_get(shm, b->slot)) : "off");
-    add_bool(to, "usable", readyz_is_usable(shm, b));
-    if (is_checked) {
-        add_number(to, "since", shm_get(&h->since_us) / 1000000);
-        add_number(to, "checked", shm_get(&h->checked_us) / 1000000);
-        add_shared_text(to, "last", h->last, sizeof(h->last));
+    const struct shm_health *h = &s->shm->h->backends[b->slot];
+    if (b->upstream->health.type == CONF_HEALTH_OFF) {
+        json_out_text(&s->json, "health", "off");
+        return;
     }
+    json_out_text(&s->json, "health", health_state_name(shm_health_get(s->shm, b->slot)));
+    json_out_number(&s->json, "since", shm_get(&h->since_us) / 1000000);
+    json_out_number(&s->json, "checked", shm_get(&h->checked_us) / 1000000);
+    json_out_shared_text(&s->json, "last", h->last, sizeof(h->last));
 }
 
 static void
-add_breaker(struct json_object *to, const struct shm *shm, const struct conf_backend *b)
+put_usable(struct status_json *s, const struct conf_backend *b)
+{
+    char why[USABLE_WHY_MAX];
+    enum reason reason = usable_judge(s->shm, b, why);
+    json_out_bool(&s->json, "usable", reason == REASON_none);
+    if (reason != REASON_none) {
+        json_out_text(&s->json, "reason", reason_table[reason].token);
+        json_out_text(&s->json, "why", why);
+    }
+}
+
+/* Counts and times are those of a breaker that is left to itself. */
+static void
+put_breaker(struct status_json *s, const struct conf_backend *b)
 {
     static const char *const states[] = {"closed", "half-open", "open"};
-    if (backend_has_breaker(shm, b)) {
-        add_text(to, "breaker", states[backend_breaker(shm, b, clock_mono_ms())]);
+    const struct breaker *breaker = &s->shm->s->backends[b->slot].breaker;
+    uint64_t now = clock_mono_ms();
+    uint32_t total, failed;
+    if (!backend_has_breaker(s->shm, b)) {
+        return;
+    }
+    json_out_text(&s->json, "breaker", states[backend_breaker(s->shm, b, now)]);
+    if (b->upstream->breaker && backend_breaker_said(s->shm, b) == BREAKER_AUTO) {
+        breaker_count(breaker, b->upstream->breaker, now, &total, &failed);
+        json_out_number(&s->json, "breaker_total", total);
+        json_out_number(&s->json, "breaker_failed", failed);
+        json_out_number(&s->json, "breaker_open_ms", breaker_open_ms(breaker, now));
     }
 }
 
-static struct json_object *
-difference(struct json_object *file, struct json_object *said)
+static void
+put_difference(struct json_out *j, const char *key, const char *file, const char *said)
 {
-    struct json_object *to = json_object_new_object();
-    json_object_object_add(to, "file", file);
-    json_object_object_add(to, "operator", said);
-    return to;
+    json_out_open(j, key, '{');
+    json_out_text(j, "file", file);
+    json_out_text(j, "operator", said);
+    json_out_close(j, '}');
 }
 
 /* Where the operator differs from the file. */
 static void
-add_operator(struct json_object *to, const struct shm *shm, const struct conf_backend *b)
+put_operator(struct status_json *s, const struct conf_backend *b)
 {
-    struct json_object *said = json_object_new_object();
-    uint64_t weight = shm_get(&shm->m->operators[b->slot].weight);
-    enum conf_state state = backend_state(shm, b);
-    if (state != b->state) {
-        json_object_object_add(said, "state",
-                               difference(json_object_new_string(state_names[b->state]),
-                                          json_object_new_string(state_names[state])));
+    const struct shm_operator *said = &s->shm->m->operators[b->slot];
+    uint64_t weight = shm_get(&said->weight);
+    enum conf_state state = backend_state(s->shm, b);
+    enum breaker_said breaker = backend_breaker_said(s->shm, b);
+    bool is_state = state != b->state, is_weight = weight != 0 && weight != b->file_weight;
+    if (!is_state && !is_weight && breaker == BREAKER_AUTO) {
+        return;
     }
-    if (weight != 0 && weight != b->file_weight) {
-        json_object_object_add(said, "weight",
-                               difference(json_object_new_int64(b->file_weight),
-                                          json_object_new_int64((int64_t)weight)));
+    json_out_open(&s->json, "operator", '{');
+    if (is_state) {
+        put_difference(&s->json, "state", backend_state_name(b->state), backend_state_name(state));
     }
-    if (backend_breaker_said(shm, b) != BREAKER_AUTO) {
-        bool is_open = backend_breaker_said(shm, b) == BREAKER_SAID_OPEN;
-        json_object_object_add(said, "breaker",
-                               difference(json_object_new_string("auto"),
-                                          json_object_new_string(is_open ? "open" : "close")));
+    if (is_weight) {
+        json_out_open(&s->json, "weight", '{');
+        json_out_number(&s->json, "file", b->file_weight);
+        json_out_number(&s->json, "operator", weight);
+        json_out_close(&s->json, '}');
     }
-    if (json_object_object_length(said) > 0) {
-        json_object_object_add(to, "operator", said);
-    } else {
-        json_object_put(said);
+    if (breaker != BREAKER_AUTO) {
+        put_difference(&s->json, "breaker", "auto",
+                       breaker == BREAKER_SAID_OPEN ? "open" : "close");
     }
-}
-
-/* Of the time to an answer's head; the bounds are those of the metrics. */
-static void
-add_buckets(struct json_object *to, const struct row_sum *rows, const struct conf_backend *b)
-{
-    struct json_object *list = json_object_new_array();
-    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
-        size_t offset = offsetof(struct shm_row_backend, response.bucket[i]);
-        uint64_t n = row_sum_get(rows, row_sum_backend_offset(b->slot, offset));
-        json_object_array_add(list, json_object_new_int64((int64_t)n));
-    }
-    json_object_object_add(to, "response_buckets", list);
-}
-
-static struct json_object *
-backend_object(const struct shm *shm, const struct row_sum *rows, const struct conf_backend *b)
-{
-    struct json_object *to = json_object_new_object();
-    size_t entry = b->slot * sizeof(shm_u64);
-    add_text(to, "id", b->id);
-    add_text(to, "address", b->address);
-    add_number(to, "weight", b->weight);
-    add_text(to, "state", state_names[backend_state(shm, b)]);
-    add_operator(to, shm, b);
-    add_health(to, shm, b);
-    add_breaker(to, shm, b);
-    add_number(to, "active",
-               shm_gauge_read(shm, offsetof(struct shm_ledger, backends_active) + entry));
-    add_number(to, "open", shm_gauge_read(shm, offsetof(struct shm_ledger, backends_open) + entry));
-#define ADD_COUNTER(field, metric, help) \
-    add_number(to, #field, \
-               row_sum_get(rows, row_sum_backend_offset( \
-                                     b->slot, offsetof(struct shm_row_backend, field))));
-    BACKEND_COUNTERS(ADD_COUNTER)
-#undef ADD_COUNTER
-    add_buckets(to, rows, b);
-    return to;
-}
-
-static struct json_object *
-upstream_object(const struct shm *shm, const struct row_sum *rows, const struct conf_upstream *up)
-{
-    struct json_object *to = json_object_new_object();
-    struct json_object *backends = json_object_new_array();
-    add_text(to, "name", up->name);
-    for (unsigned i = 0; i < up->nbackends; i++) {
-        json_object_array_add(backends, backend_object(shm, rows, &up->backends[i]));
-    }
-    json_object_object_add(to, "backends", backends);
-    return to;
-}
-
-static struct json_object *
-reload_object(const struct shm *shm)
-{
-    struct json_object *to = json_object_new_object();
-    bool is_ok = shm_get(&shm->m->reload_ok) != 0;
-    add_bool(to, "successful", is_ok);
-    add_number(to, "last_success", shm_get(&shm->m->reload_success_s));
-    if (!is_ok) {
-        add_shared_text(to, "error", shm->m->verdict, sizeof(shm->m->verdict));
-    }
-    return to;
-}
-
-static struct json_object *
-monitor_object(const struct shm *shm)
-{
-    struct json_object *to = json_object_new_object();
-    add_number(to, "pid", shm_get(&shm->m->monitor.pid));
-    add_heartbeat(to, shm_get(&shm->h->heartbeat_ms));
-    return to;
+    json_out_close(&s->json, '}');
+    json_out_number(&s->json, "operator_since", shm_get(&said->said_us) / 1000000);
 }
 
 static void
-add_processes(struct json_object *root, const struct shm *shm, const struct conf *conf)
+put_backend(struct status_json *s, const struct conf_backend *b)
 {
-    add_text(root, "version", PACKAGE_VERSION);
-    add_number(root, "started", shm_get(&shm->m->started_us) / 1000000);
-    add_bool(root, "draining", shm_get(&shm->m->is_draining) != 0);
-    add_number(root, "generation", conf->gen);
-    add_number(root, "config_hash", shm_get(&shm->m->conf_hash));
-    add_number(root, "confs", metrics_confs(shm));
-    json_object_object_add(root, "reload", reload_object(shm));
-    add_number(root, "restarts", shm_get(&shm->m->worker_restarts));
-    json_object_object_add(root, "monitor", monitor_object(shm));
-    json_object_object_add(root, "workers", workers_array(shm));
+    size_t buckets = offsetof(struct shm_row_backend, response.bucket);
+    json_out_open(&s->json, NULL, '{');
+    json_out_text(&s->json, "id", b->id);
+    json_out_text(&s->json, "address", b->address);
+    json_out_number(&s->json, "weight", b->weight);
+    json_out_bool(&s->json, "backup", b->backup);
+    json_out_number(&s->json, "max_connections", b->max_connections);
+    json_out_text(&s->json, "state", backend_state_name(backend_state(s->shm, b)));
+    put_operator(s, b);
+    put_health(s, b);
+    put_usable(s, b);
+    put_breaker(s, b);
+    json_out_number(&s->json, "active",
+                    ledger_sum(s, offsetof(struct shm_ledger, backends_active), b->slot));
+    json_out_number(&s->json, "open",
+                    ledger_sum(s, offsetof(struct shm_ledger, backends_open), b->slot));
+#define PUT_COUNTER(field, metric, help) \
+    json_out_number(&s->json, #field, \
+                    row_sum_get(&s->rows, row_sum_backend_offset( \
+                                              b->slot, offsetof(struct shm_row_backend, field))));
+    BACKEND_COUNTERS(PUT_COUNTER)
+#undef PUT_COUNTER
+    put_buckets(s, "response_buckets", row_sum_backend_offset(b->slot, buckets));
+    json_out_close(&s->json, '}');
 }
 
 static void
-add_traffic(struct json_object *root, const struct shm *shm, const struct conf *conf)
+open_upstream(struct status_json *s, const struct conf_upstream *up)
 {
-    struct row_sum rows;
-    struct json_object *listeners = json_object_new_array();
-    struct json_object *upstreams = json_object_new_array();
-    row_sum_init(&rows, shm);
-    add_number(root, "connections", shm_gauge_read(shm, offsetof(struct shm_ledger, connections)));
-    for (unsigned i = 0; i < conf->nlisteners; i++) {
-        json_object_array_add(listeners, listener_object(shm, &rows, &conf->listeners[i]));
+    static const char *const algorithms[] = {[CONF_ROUND_ROBIN] = "round_robin",
+                                             [CONF_W_ROUND_ROBIN] = "w_round_robin",
+                                             [CONF_LEAST_CONN] = "least_conn",
+                                             [CONF_IP_HASH] = "ip_hash",
+                                             [CONF_RANDOM_TWO] = "random_two",
+                                             [CONF_EWMA] = "ewma",
+                                             [CONF_HASH] = "hash"};
+    json_out_open(&s->json, NULL, '{');
+    json_out_text(&s->json, "name", up->name);
+    json_out_text(&s->json, "algorithm", algorithms[up->algorithm]);
+    json_out_number(&s->json, "waiting",
+                    ledger_sum(s, offsetof(struct shm_ledger, upstreams_waiting), up->slot));
+    json_out_open(&s->json, "backends", '[');
+}
+
+/* ---- steps ---- */
+
+/* The next listener, or the end of their list. false: it has ended. */
+static bool
+step_listener(struct status_json *s)
+{
+    if (s->is_past_listeners) {
+        return false;
     }
-    for (unsigned i = 0; i < conf->nupstreams; i++) {
-        json_object_array_add(upstreams, upstream_object(shm, &rows, &conf->upstreams[i]));
+    if (s->listener < s->conf->nlisteners) {
+        put_listener(s, &s->conf->listeners[s->listener++]);
+        return true;
     }
-    json_object_object_add(root, "listeners", listeners);
-    json_object_object_add(root, "upstreams", upstreams);
+    json_out_close(&s->json, ']');
+    json_out_open(&s->json, "upstreams", '[');
+    s->is_past_listeners = true;
+    return true;
+}
+
+/* The next backend, or false. */
+static bool
+step_backend(struct status_json *s)
+{
+    if (s->upstream == s->conf->nupstreams) {
+        return false;
+    }
+    const struct conf_upstream *up = &s->conf->upstreams[s->upstream];
+    if (s->backend == 0) {
+        open_upstream(s, up);
+    }
+    if (s->backend < up->nbackends) {
+        put_backend(s, &up->backends[s->backend++]);
+    }
+    if (s->backend == up->nbackends) {
+        json_out_close(&s->json, ']');
+        json_out_close(&s->json, '}');
+        s->upstream++;
+        s->backend = 0;
+    }
+    return true;
+}
+
+struct status_json *
+status_json_begin(const struct shm *shm, struct conf *conf)
+{
+    struct status_json *s = calloc(1, sizeof(*s));
+    if (!s) {
+        return NULL;
+    }
+    s->json.out = open_memstream(&s->text, &s->len);
+    if (!s->json.out) {
+        free(s);
+        return NULL;
+    }
+    s->shm = shm;
+    s->conf = conf_ref(conf);
+    row_sum_init(&s->rows, shm);
+    json_out_open(&s->json, NULL, '{');
+    put_head(s);
+    json_out_open(&s->json, "listeners", '[');
+    return s;
+}
+
+bool
+status_json_step(struct status_json *s, unsigned max_items)
+{
+    for (unsigned n = 0; !s->is_whole && n < max_items; n++) {
+        if (!step_listener(s) && !step_backend(s)) {
+            json_out_close(&s->json, ']');
+            json_out_close(&s->json, '}');
+            putc('\n', s->json.out);
+            s->is_whole = true;
+        }
+    }
+    return s->is_whole;
 }
 
 char *
-status_json_render(const struct shm *shm, const struct conf *conf, size_t *len)
+status_json_take(struct status_json *s, size_t *len)
 {
-    struct json_object *root = json_object_new_object();
-    add_processes(root, shm, conf);
-    add_traffic(root, shm, conf);
-    const int flags = JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE;
-    const char *text = json_object_to_json_string_length(root, flags, len);
-    char *copy = text ? malloc(*len + 1) : NULL;
-    if (copy) {
-        memcpy(copy, text, *len);
-        copy[(*len)++] = '\n';
+    bool is_whole = s->is_whole && !ferror(s->json.out);
+    is_whole = fclose(s->json.out) == 0 && is_whole;
+    char *text = is_whole ? s->text : NULL;
+    *len = s->len;
+    if (!is_whole) {
+        free(s->text);
     }
-    json_object_put(root);
-    return copy;
+    conf_unref(s->conf);
+    free(s);
+    return text;
+}
+
+char *
+status_json_render(const struct shm *shm, struct conf *conf, size_t *len)
+{
+    struct status_json *s = status_json_begin(shm, conf);
+    if (!s) {
+        return NULL;
+    }
+    status_json_step(s, UINT_MAX);
+    return status_json_take(s, len);
 }

@@ -19,7 +19,7 @@
 #include "shared/ewma.h"
 #include "shared/shm_slots.h"
 
-#define LAYOUT_VERSION 3
+#define LAYOUT_VERSION 4
 
 /* ---- the mapping ---- */
 
@@ -74,6 +74,8 @@ shm_layout_hash(void)
         SHM_ROWS,
         sizeof(struct shm_master),
         sizeof(struct shm_slot),
+        sizeof(struct shm_operator),
+        sizeof(struct shm_verdict),
         offsetof(struct shm_master, slots_end),
         offsetof(struct shm_master, workers),
         offsetof(struct shm_master, verdict),

@@ -43,6 +43,9 @@
 #define SHM_ID_MAX      192  /* bytes of an identity, NUL included */
 #define SHM_TICKET_KEYS 4
 #define SHM_VERDICT_MAX 4096
+#define SHM_VERDICTS    16   /* of the last reloads */
+#define SHM_WHY_MAX     1024 /* bytes of an older verdict, NUL included */
+#define SHM_CAUSE_MAX   32
 #define SHM_CODES       502                   /* status 100..599 and, last, other */
 #define SHM_GRPC_CODES  (GRPC_CODE_COUNT + 1) /* and, last, other */
 
@@ -123,6 +126,18 @@ struct shm_operator {
     shm_u64 state;   /* 0: nothing; else 1 + enum conf_state */
     shm_u64 weight;  /* 0: nothing */
     shm_u64 breaker; /* enum breaker_said */
+    shm_u64 said_us; /* wall clock of the last word */
+};
+
+/* How a configuration came into force, or why not: see shm_verdict_add(). */
+struct shm_verdict {
+    shm_u64 number;  /* from 1 on; 0: none, or being written */
+    shm_u64 when_us; /* wall clock of its end */
+    shm_u64 took_ms;
+    shm_u64 gen; /* in force after it */
+    shm_u64 is_ok;
+    char cause[SHM_CAUSE_MAX]; /* "SIGHUP" */
+    char why[SHM_WHY_MAX];     /* "" when it succeeded */
 };
 
 struct shm_master {
@@ -145,6 +160,8 @@ struct shm_master {
     struct shm_operator operators[SHM_BACKENDS];
     char verdict[SHM_VERDICT_MAX]; /* text of the last reload's failure, NUL-terminated; for people
                                     */
+    shm_u64 verdicts_told;
+    struct shm_verdict verdicts[SHM_VERDICTS]; /* number n at (n - 1) % SHM_VERDICTS */
     struct shm_slot listeners[SHM_LISTENERS];
     struct shm_slot upstreams[SHM_UPSTREAMS];
     struct shm_slot backends[SHM_BACKENDS];
@@ -442,6 +459,23 @@ shm_fold_row(struct shm *shm, unsigned row);
 bool
 shm_ledger_settle(struct shm *shm, unsigned row, shm_u64 *ledger, const shm_u64 *shared,
                   uint64_t mask, uint64_t *excess);
+
+/* ---- verdicts ---- */
+
+/* What a reader gets: a copy that is whole, in printable ASCII and newlines. */
+struct verdict {
+    uint64_t number, when_us, took_ms, gen;
+    bool is_ok;
+    char cause[SHM_CAUSE_MAX];
+    char why[SHM_WHY_MAX];
+};
+
+/* Master: one more, which takes the place of the oldest. Texts are cut to their room. */
+void
+shm_verdict_add(struct shm *shm, const struct verdict *v);
+/* The last one (age 0) or one before it. false: there is none, or it is being replaced. */
+bool
+shm_verdict_read(const struct shm *shm, unsigned age, struct verdict *out);
 
 /* ---- health ---- */
 static inline enum shm_health_state

@@ -36,6 +36,7 @@
     X(probe_http2) \
     X(grpc) \
     X(metrics) \
+    X(status) \
     X(health) \
     X(http) \
     X(http1_chunked) \
