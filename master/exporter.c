@@ -4,7 +4,7 @@
  *
  * A conn belongs to the exporter's list and ends in exporter_conn_close(), which is the last thing
  * that a callback does with it. Pages that are costly are shared by all who asked for them within a
- * second; /metrics is rendered in steps, and its readers wait (CONN_WAIT) for the last one.
+ * second, and rendered in steps; their readers wait (CONN_WAIT) for the last one.
  */
 #include "master/exporter.h"
 
@@ -20,12 +20,23 @@
 #include "master/metrics.h"
 #include "master/readyz.h"
 #include "master/status_json.h"
+#include "master/status_page.h"
 #include "shared/clock.h"
 #include "shared/log.h"
 
 #define PAGE_LIFE_MS   1000
-#define RENDER_ITEMS   128 /* of a metrics page in one turn of the loop */
+#define RENDER_ITEMS   128 /* of a page in one turn of the loop */
 #define ACCEPT_PAUSE_S 1
+
+/* A page that changes: how it is made, what is being made, and what was made last. */
+struct rendering {
+    const struct rendered *kind;
+    struct exporter *exporter;
+    void *making;        /* NULL: no page is in the making */
+    uint64_t begun_ms;   /* when it began */
+    struct event step;   /* while one is in the making */
+    struct page *latest; /* NULL: none */
+};
 
 struct exporter {
     struct event_base *base;
@@ -34,23 +45,12 @@ struct exporter {
     int fd; /* listening; -1: none */
     struct event listening;
     struct event resume; /* after a pause of accepting */
-    struct event render;
     struct list conns;
     unsigned nconns;
-    struct metrics *rendering; /* NULL: no page is in the making */
-    uint64_t rendering_ms;     /* when it began */
-    struct page *metrics;      /* the last ones; NULL: none */
-    struct page *status;
+    struct rendering metrics, status;
+    struct page *html; /* NULL: nobody has asked yet */
     struct log_limit accept_limit;
 };
-
-/* ---- pages ---- */
-
-static bool
-page_is_fresh(const struct page *page)
-{
-    return page && clock_mono_ms() - page->born_ms < PAGE_LIFE_MS;
-}
 
 /* ---- one connection ---- */
 
@@ -92,30 +92,77 @@ exporter_on_conn_closed(struct exporter *exporter)
 
 /* ---- what can be asked for ---- */
 
-static void
-answer_metrics(struct exporter *exporter, struct exporter_conn *c)
+static void *
+begin_metrics(const struct exporter *exporter)
 {
-    struct page *page = exporter->metrics;
-    page->refs++;
-    exporter_conn_answer(c, 200, "text/plain; version=0.0.4; charset=utf-8", page);
+    return metrics_begin(exporter->shm, exporter->conf);
+}
+
+static bool
+step_metrics(void *making)
+{
+    return metrics_step(making, RENDER_ITEMS);
+}
+
+static char *
+take_metrics(void *making, size_t *len)
+{
+    return metrics_take(making, len);
+}
+
+static void *
+begin_status(const struct exporter *exporter)
+{
+    return status_json_begin(exporter->shm, exporter->conf);
+}
+
+static bool
+step_status(void *making)
+{
+    return status_json_step(making, RENDER_ITEMS);
+}
+
+static char *
+take_status(void *making, size_t *len)
+{
+    return status_json_take(making, len);
+}
+
+struct rendered {
+    const char *type;
+    void *(*begin)(const struct exporter *exporter);
+    bool (*step)(void *making); /* true: it is whole */
+    char *(*take)(void *making, size_t *len);
+};
+
+static const struct rendered metrics_page = {"text/plain; version=0.0.4; charset=utf-8",
+                                             begin_metrics, step_metrics, take_metrics};
+static const struct rendered status_page = {"application/json", begin_status, step_status,
+                                            take_status};
+
+static void
+answer_rendered(struct rendering *r, struct exporter_conn *c)
+{
+    r->latest->refs++;
+    exporter_conn_answer(c, 200, r->kind->type, r->latest);
 }
 
 /* Whoever waits for the page has it, or 503 when memory was short. */
 static void
-exporter_finish_rendering(struct exporter *exporter)
+rendering_finish(struct rendering *r)
 {
     size_t len = 0;
-    char *text = metrics_take(exporter->rendering, &len);
-    exporter->rendering = NULL;
-    page_unref(exporter->metrics);
-    exporter->metrics = page_new(text, len, exporter->rendering_ms);
-    list_for_each_safe (it, &exporter->conns) {
+    char *text = r->kind->take(r->making, &len);
+    r->making = NULL;
+    page_unref(r->latest);
+    r->latest = page_new(text, len, r->begun_ms);
+    list_for_each_safe (it, &r->exporter->conns) {
         struct exporter_conn *c = container_of(it, struct exporter_conn, link);
-        if (c->state != CONN_WAIT) {
+        if (c->state != CONN_WAIT || c->awaited != r) {
             continue;
         }
-        if (exporter->metrics) {
-            answer_metrics(exporter, c);
+        if (r->latest) {
+            answer_rendered(r, c);
         } else {
             exporter_conn_answer_status(c, 503);
         }
@@ -123,16 +170,65 @@ exporter_finish_rendering(struct exporter *exporter)
 }
 
 static void
-exporter_on_render(evutil_socket_t fd, short what, void *arg)
+rendering_on_step(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    struct exporter *exporter = arg;
-    if (metrics_step(exporter->rendering, RENDER_ITEMS)) {
-        exporter_finish_rendering(exporter);
+    struct rendering *r = arg;
+    if (r->kind->step(r->making)) {
+        rendering_finish(r);
     } else {
         struct timeval now = {0};
-        evtimer_add(&exporter->render, &now);
+        evtimer_add(&r->step, &now);
+    }
+}
+
+/* The page of the last second, or a new one once it is whole. */
+static void
+rendering_serve(struct rendering *r, struct exporter_conn *c)
+{
+    if (r->latest && clock_mono_ms() - r->latest->born_ms < PAGE_LIFE_MS) {
+        answer_rendered(r, c);
+        return;
+    }
+    if (!r->making) {
+        struct timeval now = {0};
+        r->making = r->kind->begin(r->exporter);
+        r->begun_ms = clock_mono_ms();
+        if (!r->making) {
+            exporter_conn_answer_status(c, 503);
+            return;
+        }
+        evtimer_add(&r->step, &now);
+    }
+    exporter_conn_park(c, r);
+}
+
+static void
+rendering_init(struct rendering *r, struct exporter *exporter, const struct rendered *kind)
+{
+    r->kind = kind;
+    r->exporter = exporter;
+    evtimer_assign(&r->step, exporter->base, rendering_on_step, r);
+    event_priority_set(&r->step, 1);
+}
+
+/* One in the making keeps its conf and is completed. */
+static void
+rendering_forget(struct rendering *r)
+{
+    page_unref(r->latest);
+    r->latest = NULL;
+}
+
+static void
+rendering_fini(struct rendering *r)
+{
+    event_del(&r->step);
+    rendering_forget(r);
+    if (r->making) {
+        size_t len;
+        free(r->kind->take(r->making, &len));
     }
 }
 
@@ -140,21 +236,7 @@ static void
 serve_metrics(struct exporter *exporter, struct exporter_conn *c, struct slice query)
 {
     (void)query;
-    if (page_is_fresh(exporter->metrics)) {
-        answer_metrics(exporter, c);
-        return;
-    }
-    if (!exporter->rendering) {
-        struct timeval now = {0};
-        exporter->rendering = metrics_begin(exporter->shm, exporter->conf);
-        exporter->rendering_ms = clock_mono_ms();
-        if (!exporter->rendering) {
-            exporter_conn_answer_status(c, 503);
-            return;
-        }
-        evtimer_add(&exporter->render, &now);
-    }
-    exporter_conn_park(c);
+    rendering_serve(&exporter->metrics, c);
 }
 
 /* Loopback, a Unix socket, or one of the networks of metrics.allow. */
@@ -181,18 +263,31 @@ serve_status(struct exporter *exporter, struct exporter_conn *c, struct slice qu
         exporter_conn_answer_status(c, 403);
         return;
     }
-    if (!page_is_fresh(exporter->status)) {
-        size_t len = 0;
-        char *text = status_json_render(exporter->shm, exporter->conf, &len);
-        page_unref(exporter->status);
-        exporter->status = page_new(text, len, clock_mono_ms());
-    }
-    if (!exporter->status) {
-        exporter_conn_answer_status(c, 503);
+    rendering_serve(&exporter->status, c);
+}
+
+/* The same for everybody and always: what it shows comes from /status.json. */
+static void
+serve_page(struct exporter *exporter, struct exporter_conn *c, struct slice query)
+{
+    (void)query;
+    if (!peer_is_trusted(exporter, &c->peer)) {
+        exporter_conn_answer_status(c, 403);
         return;
     }
-    exporter->status->refs++;
-    exporter_conn_answer(c, 200, "application/json", exporter->status);
+    if (!exporter->html) {
+        size_t len = 0;
+        const char *fields = NULL;
+        char *text = status_page_make(&len, &fields);
+        exporter->html = page_new(text, len, 0);
+        if (!exporter->html) {
+            exporter_conn_answer_status(c, 503);
+            return;
+        }
+        exporter->html->fields = fields;
+    }
+    exporter->html->refs++;
+    exporter_conn_answer(c, 200, "text/html; charset=utf-8", exporter->html);
 }
 
 static void
@@ -215,10 +310,8 @@ static const struct {
     const char *path;
     void (*serve)(struct exporter *exporter, struct exporter_conn *c, struct slice query);
 } endpoints[] = {
-    {"/metrics", serve_metrics},
-    {"/livez", serve_livez},
-    {"/readyz", serve_readyz},
-    {"/status.json", serve_status},
+    {"/metrics", serve_metrics},    {"/livez", serve_livez}, {"/readyz", serve_readyz},
+    {"/status.json", serve_status}, {"/", serve_page},
 };
 
 void
@@ -310,9 +403,9 @@ exporter_new(struct event_base *base, const struct shm *shm)
     exporter->fd = -1;
     list_init(&exporter->conns);
     evtimer_assign(&exporter->resume, base, exporter_on_resume, exporter);
-    evtimer_assign(&exporter->render, base, exporter_on_render, exporter);
     event_priority_set(&exporter->resume, 1);
-    event_priority_set(&exporter->render, 1);
+    rendering_init(&exporter->metrics, exporter, &metrics_page);
+    rendering_init(&exporter->status, exporter, &status_page);
     return exporter;
 }
 
@@ -324,29 +417,22 @@ exporter_free(struct exporter *exporter)
         exporter_conn_close(container_of(it, struct exporter_conn, link));
     }
     event_del(&exporter->resume);
-    event_del(&exporter->render);
-    if (exporter->rendering) {
-        size_t len;
-        free(metrics_take(exporter->rendering, &len));
-    }
-    page_unref(exporter->metrics);
-    page_unref(exporter->status);
+    rendering_fini(&exporter->metrics);
+    rendering_fini(&exporter->status);
+    page_unref(exporter->html);
     if (exporter->conf) {
         conf_unref(exporter->conf);
     }
     free(exporter);
 }
 
-/* Pages of the former conf are forgotten; one in the making keeps its conf and is completed. */
 void
 exporter_apply(struct exporter *exporter, struct conf *conf)
 {
     struct conf *before = exporter->conf;
     exporter->conf = conf_ref(conf);
-    page_unref(exporter->metrics);
-    page_unref(exporter->status);
-    exporter->metrics = NULL;
-    exporter->status = NULL;
+    rendering_forget(&exporter->metrics);
+    rendering_forget(&exporter->status);
     if (before) {
         conf_unref(before);
     }

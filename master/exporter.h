@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * exporter.h - the monitor's HTTP server: /metrics, /livez, /readyz, /status.json. Read-only.
+ * exporter.h - the monitor's HTTP server: /metrics, /livez, /readyz, /status.json and the page
+ * that shows it. Read-only.
  *
  * One request a connection, GET or HEAD, without a body. At most EXPORTER_CONNS_MAX connections: a
  * new one takes the place of the oldest that has not asked yet, and waits in the kernel's queue

@@ -4,6 +4,7 @@
  */
 #include "master/exporter_conn.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -143,11 +144,12 @@ exporter_conn_answer(struct exporter_conn *c, int status, const char *type, stru
                      "Content-Length: %zu\r\n"
                      "Cache-Control: no-store\r\n"
                      "X-Content-Type-Options: nosniff\r\n"
-                     "%s"
+                     "%s%s"
                      "Connection: close\r\n"
                      "\r\n",
                      status, SLICE_ARG(phrase), date, type, page->len,
-                     status == 405 ? "Allow: GET, HEAD\r\n" : "");
+                     status == 405 ? "Allow: GET, HEAD\r\n" : "", page->fields ? page->fields : "");
+    assert(n > 0 && (size_t)n < sizeof(c->answer));
     c->answer_len = (size_t)n;
     c->page = page;
     c->state = CONN_ANSWER;
@@ -271,8 +273,9 @@ exporter_conn_open(struct exporter *exporter, struct event_base *base, int fd,
 }
 
 void
-exporter_conn_park(struct exporter_conn *c)
+exporter_conn_park(struct exporter_conn *c, const void *awaited)
 {
     event_del(&c->io);
+    c->awaited = awaited;
     c->state = CONN_WAIT;
 }

@@ -16,10 +16,13 @@
 #include "shared/http1.h"
 #include "shared/list.h"
 
+#define EXPORTER_ANSWER_MAX 1024 /* bytes of an answer's head */
+
 /* A body, shared by the conns that are sending it. */
 struct page {
     unsigned refs;
     uint64_t born_ms;
+    const char *fields; /* further lines of the head, CRLF after each; NULL: none; not owned */
     char *text;
     size_t len;
 };
@@ -33,7 +36,7 @@ page_unref(struct page *page);
 
 enum conn_state {
     CONN_HEAD,   /* the request's head is arriving */
-    CONN_WAIT,   /* for the metrics page */
+    CONN_WAIT,   /* for a page in the making */
     CONN_ANSWER, /* the answer is leaving */
     CONN_LINGER  /* answered; what still comes is thrown away until the client has closed */
 };
@@ -51,10 +54,11 @@ struct exporter_conn {
     struct addr_ip peer;
     size_t filled; /* of head; scanned <= filled */
     size_t scanned;
-    size_t lingered; /* bytes thrown away */
+    size_t lingered;     /* bytes thrown away */
+    const void *awaited; /* CONN_WAIT: which page */
     struct page *page;
-    size_t answer_len, sent; /* sent counts answer and page */
-    char answer[512];        /* the answer's head */
+    size_t answer_len, sent;          /* sent counts answer and page */
+    char answer[EXPORTER_ANSWER_MAX]; /* the answer's head */
     char head[EXPORTER_HEAD_MAX];
 };
 
@@ -66,9 +70,9 @@ exporter_conn_open(struct exporter *exporter, struct event_base *base, int fd,
 void
 exporter_conn_close(struct exporter_conn *c);
 
-/* Wait for a page: nothing is read meanwhile. */
+/* Wait for a page, which awaited stands for: nothing is read meanwhile. */
 void
-exporter_conn_park(struct exporter_conn *c);
+exporter_conn_park(struct exporter_conn *c, const void *awaited);
 
 /* Answer with a page, of which a reference is taken over. */
 void

@@ -145,7 +145,7 @@ def test_answers_by_method_and_path(served):
         head = client.ask("HEAD", "/livez")
         assert (head.status, head.body) == (200, b"") and head.fields.get("Content-Length") == "6"
     for method, path, body, status in (
-            ("GET", "/", None, 404), ("GET", "/livez/", None, 404), ("POST", "/livez", None, 405),
+            ("GET", "/other", None, 404), ("GET", "/livez/", None, 404), ("POST", "/livez", None, 405),
             ("POST", "/metrics", b"x", 405), ("GET", "/livez", b"x", 413), ("DELETE", "/metrics", None, 405)):
         with Client(akashd.metrics_port) as client:
             answer = client.ask(method, path, body=body)

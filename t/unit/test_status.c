@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * test_status.c - /status.json, from a segment that the test makes; the last
+ * test_status.c - /status.json and the status page, from a segment that the test makes; the last
  * verdicts.
  */
 #include <check.h>
 #include <json-c/json.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 
 #include "master/json_out.h"
 #include "master/status_json.h"
+#include "master/status_page.h"
 #include "master/usable.h"
 #include "shared/clock.h"
 #include "t/unit/suites.h"
@@ -334,6 +336,41 @@ START_TEST(a_verdict_being_written_is_not_read)
 }
 END_TEST
 
+/* ---- the page ---- */
+
+/* The policy must have the hash of what stands between these tags. */
+static void
+expect_hash(const char *page, const char *fields, const char *open, const char *close)
+{
+    char text[64] = "'sha256-";
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned n;
+    const char *from = strstr(page, open), *to = strstr(page, close);
+    ck_assert(from && to && from < to);
+    from += strlen(open);
+    ck_assert_ptr_null(strstr(from, open)); /* there is no other */
+    EVP_Digest(from, (size_t)(to - from), digest, &n, EVP_sha256(), NULL);
+    EVP_EncodeBlock((unsigned char *)text + strlen(text), digest, (int)n);
+    ck_assert_msg(strstr(fields, text) != NULL, "no %s in %s", text, fields);
+}
+
+START_TEST(the_policy_admits_what_the_page_has_and_nothing_else)
+{
+    size_t len;
+    const char *fields;
+    char *page = status_page_make(&len, &fields);
+    ck_assert_ptr_nonnull(page);
+    ck_assert_uint_eq(len, strlen(page));
+    expect_hash(page, fields, "<style>", "</style>");
+    expect_hash(page, fields, "<script>", "</script>");
+    ck_assert_ptr_nonnull(strstr(fields, "default-src 'none';"));
+    ck_assert_ptr_null(strstr(fields, "unsafe"));
+    ck_assert_ptr_null(strstr(page, "{style}"));
+    ck_assert_ptr_null(strstr(page, "innerHTML"));
+    free(page);
+}
+END_TEST
+
 Suite *
 status_suite(void)
 {
@@ -353,6 +390,7 @@ status_suite(void)
     tcase_add_test(tc, before_the_first_verdict_there_is_none);
     tcase_add_test(tc, the_last_sixteen_verdicts_are_kept);
     tcase_add_test(tc, a_verdict_being_written_is_not_read);
+    tcase_add_test(tc, the_policy_admits_what_the_page_has_and_nothing_else);
     suite_add_tcase(suite, tc);
     return suite;
 }
