@@ -63,6 +63,15 @@ void
 conf_read_networks(struct conf_build *build, const struct node *list, struct cidr **out,
                    unsigned *n);
 
+/* conf_name.c: the addresses of a name, sorted, no two alike; found has room for CONF_FOUND_MAX.
+ * How many. */
+unsigned
+conf_name_resolve(struct conf_build *build, const struct addr_spec *spec, struct conf_found *found);
+/* What its SRV record, found[i], says of a backend. */
+void
+conf_name_weigh(const struct conf_found *found, unsigned n, unsigned i,
+                struct conf_backend *backend);
+
 /* conf.c: a variable of the environment; NULL: not set. */
 const char *
 conf_env(struct conf_build *build, const char *name);

@@ -76,7 +76,7 @@ recorder_read_public(struct conf_source *src, const char *path, struct slice *ou
 }
 
 static int
-recorder_resolve(struct conf_source *src, const char *name, uint16_t port, struct addr *out,
+recorder_resolve(struct conf_source *src, const char *name, uint16_t port, struct conf_found *out,
                  int max)
 {
     struct bundle_recorder *rec = (struct bundle_recorder *)src;

@@ -48,6 +48,10 @@ struct slice
 bundle_text(const struct bundle *bundle);
 struct conf_source *
 bundle_source(struct bundle *bundle);
+/* What was recorded of a name: the resolve of that source. */
+int
+bundle_resolve(struct conf_source *src, const char *name, uint16_t port, struct conf_found *out,
+               int max);
 /* The bytes of the i-th file, secret or not; false after the last one. */
 bool
 bundle_file(const struct bundle *bundle, unsigned i, struct slice *bytes);

@@ -120,8 +120,9 @@ bundle_read_public(struct conf_source *src, const char *path, struct slice *out,
     return read_answer(src, ANSWER_PUBLIC, path, out, why, why_size);
 }
 
-static int
-bundle_resolve(struct conf_source *src, const char *name, uint16_t port, struct addr *out, int max)
+int
+bundle_resolve(struct conf_source *src, const char *name, uint16_t port, struct conf_found *out,
+               int max)
 {
     const struct answer *answer = find_answer((struct bundle *)src, ANSWER_NAME, name, port);
     size_t n = answer ? answer->bytes.len / sizeof(*out) : 0;
@@ -159,14 +160,15 @@ bundle_machine(struct conf_source *src, struct conf_machine *out)
 static bool
 is_address_list(struct slice bytes)
 {
-    struct addr addr;
-    for (size_t at = 0; at < bytes.len; at += sizeof(addr)) {
-        if (bytes.len - at < sizeof(addr)) {
+    struct conf_found found;
+    for (size_t at = 0; at < bytes.len; at += sizeof(found)) {
+        if (bytes.len - at < sizeof(found)) {
             return false;
         }
-        memcpy(&addr, bytes.ptr + at, sizeof(addr));
-        bool is_ipv4 = addr.sa.sa_family == AF_INET && addr.len == sizeof(addr.in);
-        bool is_ipv6 = addr.sa.sa_family == AF_INET6 && addr.len == sizeof(addr.in6);
+        memcpy(&found, bytes.ptr + at, sizeof(found));
+        const struct addr *addr = &found.addr;
+        bool is_ipv4 = addr->sa.sa_family == AF_INET && addr->len == sizeof(addr->in);
+        bool is_ipv6 = addr->sa.sa_family == AF_INET6 && addr->len == sizeof(addr->in6);
         if (!is_ipv4 && !is_ipv6) {
             return false;
         }

@@ -136,7 +136,7 @@ struct conf_upstream_tls {
 
 struct conf_backend {
     const char *id;      /* as in labels: its address, or the id given; "name:port@address" for one
-                            address of a name */
+                            address of a name, "srv:name@address:port" of SRV records */
     const char *address; /* as in the file */
     struct addr addr;
     unsigned slot;
@@ -305,6 +305,25 @@ struct conf_route {
     struct conf_rate_limit *rate_limit; /* NULL: none */
 };
 
+/* One address of a name. priority, weight and the address's port are those of an SRV record; for a
+ * name that has none, priority and weight are 0. Bytes between members are 0: it is copied and
+ * compared as it lies. */
+#define CONF_FOUND_MAX 64 /* of one name */
+struct conf_found {
+    struct addr addr;
+    uint16_t priority, weight;
+};
+
+/* A name that stands for backends, with the addresses it had when the conf was built: sorted, no
+ * two alike, without port unless is_srv. */
+#define CONF_NAMES_MAX 4096
+struct conf_name {
+    const char *host;
+    bool is_srv;
+    struct conf_found *found;
+    unsigned nfound;
+};
+
 struct conf_log {
     enum log_level level;
     const char *target; /* "stderr", "syslog" or an absolute path */
@@ -339,6 +358,10 @@ struct conf {
         enum conf_access_format format;
     } access_log;
     uint32_t drain_timeout, lame_duck, retire_timeout;
+    struct addr *resolvers; /* name servers to ask; none: those of /etc/resolv.conf */
+    unsigned nresolvers;
+    struct conf_name *names; /* of backends, each once */
+    unsigned nnames;
     struct conf_listener *listeners;
     unsigned nlisteners;
     struct conf_upstream *upstreams;
@@ -367,8 +390,9 @@ struct conf_source {
     /* The same for a file without secrets, which the monitor has too. NULL: read_file. */
     int (*read_public)(struct conf_source *src, const char *path, struct slice *out, char *why,
                        size_t why_size);
-    /* The addresses of a name. Returns how many (at most max), 0 when it does not resolve. */
-    int (*resolve)(struct conf_source *src, const char *name, uint16_t port, struct addr *out,
+    /* The addresses of a name, of its SRV records where port is 0. Returns how many (at most max),
+     * 0 when it does not resolve. */
+    int (*resolve)(struct conf_source *src, const char *name, uint16_t port, struct conf_found *out,
                    int max);
     void (*machine)(struct conf_source *src, struct conf_machine *out);
     /* A variable of the environment; NULL: not set. */
@@ -417,6 +441,13 @@ conf_alive(uint64_t *oldest_gen);
 struct conf_pool *
 conf_upstream_pool(struct conf_upstream *up, struct slice path);
 
+/* The name of backends that is spelled so; NULL: there is none. */
+struct conf_name *
+conf_name_find(const struct conf *conf, struct slice host, bool is_srv);
+/* Sort, and drop what stands for the same address and port as another. How many are left. */
+unsigned
+conf_found_sort(struct conf_found *found, unsigned n);
+
 /* -T: the effective configuration in the long form, every default written out; a valid file, and a
  * fixed point. */
 void
@@ -427,7 +458,7 @@ conf_print_schema(FILE *out);
 void
 conf_print_manual(FILE *out);
 
-/* Reads the disk and resolves names with getaddrinfo: for -t, -T and the master's loader child. */
+/* Reads the disk. It asks no name server: a name has no address there. */
 struct conf_source *
 conf_source_disk(void);
 void

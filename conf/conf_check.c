@@ -5,8 +5,6 @@
 #include "conf/build.h"
 #include "shared/shm.h"
 
-#define ADDRESSES_MOST 64
-
 /* ---- names and addresses ---- */
 
 struct conf_upstream *
@@ -30,7 +28,7 @@ int
 conf_resolve_one(struct conf_build *build, struct node *node, bool may_be_any, struct addr *out)
 {
     struct addr_spec spec;
-    struct addr found[ADDRESSES_MOST];
+    struct conf_found found[CONF_FOUND_MAX];
     const char *why = "not an address";
     if (addr_parse(slice_from_str(node->text), may_be_any, &spec, &why) < 0) {
         report_value(build->report, node, "%s", why);
@@ -41,11 +39,11 @@ conf_resolve_one(struct conf_build *build, struct node *node, bool may_be_any, s
         return 0;
     }
     const char *name = conf_arena_copy(build->arena, spec.host);
-    if (build->src->resolve(build->src, name, spec.port, found, ADDRESSES_MOST) < 1) {
+    if (build->src->resolve(build->src, name, spec.port, found, CONF_FOUND_MAX) < 1) {
         report_value(build->report, node, "%s does not resolve", name);
         return -1;
     }
-    *out = found[0];
+    *out = found[0].addr;
     return 0;
 }
 
@@ -125,6 +123,30 @@ check_metrics(struct conf_build *build)
 }
 
 static void
+check_resolvers(struct conf_build *build)
+{
+    struct conf *conf = build->conf;
+    const struct node *list = node_get(build->root, "resolvers");
+    struct addr_spec spec;
+    const char *why;
+    conf->resolvers =
+        conf_arena_array(build->arena, list ? list->count : 0, sizeof(*conf->resolvers));
+    for (struct node *child = list ? list->first : NULL; child; child = child->next) {
+        if (child->kind != NODE_STRING || child->is_bad ||
+            addr_parse(slice_from_str(child->text), false, &spec, &why) < 0) {
+            continue; /* reported already */
+        }
+        if (spec.kind != ADDR_IP) {
+            report_value(build->report, child,
+                         "expected the IP address and port of a name server, got \"%s\"",
+                         child->text);
+            continue;
+        }
+        conf->resolvers[conf->nresolvers++] = spec.addr;
+    }
+}
+
+static void
 check_account(struct conf_build *build, struct node *object, const char *key, bool is_group)
 {
     const char *name = node_text(object, key);
@@ -141,6 +163,7 @@ conf_check_top(struct conf_build *build)
     const struct node *path = node_get(control, "path");
     check_machine(build);
     check_metrics(build);
+    check_resolvers(build);
     check_account(build, build->root, "user", false);
     check_account(build, build->root, "group", true);
     check_account(build, control, "group", true);

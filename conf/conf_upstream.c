@@ -10,8 +10,6 @@
 #include "conf/schedule.h"
 #include "shared/shm.h"
 
-#define ADDRESSES_MOST 64 /* of one name */
-
 /* ---- backends ---- */
 
 /* The operator's goes before the file's. */
@@ -57,53 +55,28 @@ ip_text(const struct addr *addr, char *buf)
     buf[addr_ip_format(&ip, buf)] = '\0';
 }
 
-static int
-compare_addresses(const void *left, const void *right)
-{
-    const struct addr *a = left, *b = right;
-    char a_text[ADDR_TEXT_MAX], b_text[ADDR_TEXT_MAX];
-    if (a->sa.sa_family != b->sa.sa_family) {
-        return a->sa.sa_family < b->sa.sa_family ? -1 : 1;
-    }
-    ip_text(a, a_text);
-    ip_text(b, b_text);
-    return strcmp(a_text, b_text);
-}
-
-/* A name server may turn the order round at each answer; ours is the same. */
-static int
-resolve_sorted(struct conf_build *build, const struct addr_spec *spec, struct addr *out)
-{
-    char *name = conf_arena_copy(build->arena, spec->host);
-    int n = build->src->resolve(build->src, name, spec->port, out, ADDRESSES_MOST);
-    int kept = 0;
-    if (n > 1) {
-        qsort(out, (size_t)n, sizeof(*out), compare_addresses);
-    }
-    for (int i = 0; i < n; i++) {
-        if (kept == 0 || compare_addresses(&out[kept - 1], &out[i]) != 0) {
-            out[kept++] = out[i];
-        }
-    }
-    return kept;
-}
-
 static void
 collect_named(struct conf_build *build, struct collection *all, const struct conf_backend *declared,
               const struct addr_spec *spec, struct node *node)
 {
-    struct addr addrs[ADDRESSES_MOST];
-    char ip[ADDR_TEXT_MAX];
-    int n = resolve_sorted(build, spec, addrs);
+    struct conf_found found[CONF_FOUND_MAX];
+    char place[ADDR_TEXT_MAX];
+    bool is_srv = spec->kind == ADDR_SRV;
+    unsigned n = conf_name_resolve(build, spec, found);
     if (n == 0) {
         report_warn(build->report, node_get(node, "address"), "%.*s does not resolve",
                     SLICE_ARG(spec->host));
     }
-    for (int i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++) {
         struct conf_backend backend = *declared;
-        ip_text(&addrs[i], ip);
-        backend.addr = addrs[i];
-        backend.id = conf_arena_format(build->arena, "%s@%s", declared->id, ip);
+        backend.addr = found[i].addr;
+        if (is_srv) {
+            addr_format(&found[i].addr, place);
+            conf_name_weigh(found, n, i, &backend);
+        } else {
+            ip_text(&found[i].addr, place);
+        }
+        backend.id = conf_arena_format(build->arena, "%s@%s", declared->id, place);
         collect(build, all, &backend, node);
     }
 }
@@ -120,7 +93,7 @@ collect_declared(struct conf_build *build, struct collection *all,
     }
     struct conf_backend backend = *declared;
     backend.id = declared->id ? declared->id : text;
-    if (spec.kind == ADDR_NAME) {
+    if (spec.kind == ADDR_NAME || spec.kind == ADDR_SRV) {
         collect_named(build, all, &backend, &spec, node);
     } else {
         backend.addr = spec.addr;
@@ -438,6 +411,10 @@ conf_check_upstreams(struct conf_build *build)
     struct node *child = upstreams ? upstreams->first : NULL;
     for (unsigned i = 0; i < conf->nupstreams && child; i++, child = child->next) {
         check_upstream(build, &conf->upstreams[i], child);
+    }
+    if (conf->nnames > CONF_NAMES_MAX) {
+        report_value(build->report, upstreams, "%u names of backends; there may be %d",
+                     conf->nnames, CONF_NAMES_MAX);
     }
     if (build->nbackends > SHM_BACKENDS) {
         report_value(build->report, upstreams, "%u backends; there may be %d", build->nbackends,

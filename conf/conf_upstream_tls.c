@@ -38,6 +38,14 @@ read_system_file(struct conf_build *build, struct tls_client_input *in)
 
 /* ---- names ---- */
 
+static struct slice
+behind_label(struct slice name)
+{
+    const char *dot = memchr(name.ptr, '.', name.len);
+    size_t len = dot ? (size_t)(dot + 1 - name.ptr) : 0;
+    return slice_of(name.ptr + len, name.len - len);
+}
+
 /* The host of a backend's address; NULL: it has none. */
 static const char *
 host_of(struct conf_build *build, const struct conf_backend *backend)
@@ -50,7 +58,11 @@ host_of(struct conf_build *build, const struct conf_backend *backend)
         spec.kind == ADDR_UNIX) {
         return NULL;
     }
-    if (spec.kind == ADDR_NAME) {
+    if (spec.kind == ADDR_NAME || spec.kind == ADDR_SRV) {
+        if (spec.kind == ADDR_SRV) {
+            /* The service's domain is what was asked for (RFC 6125 2.3.1), not a target's name. */
+            spec.host = behind_label(behind_label(spec.host));
+        }
         bool has_dot = spec.host.len > 1 && spec.host.ptr[spec.host.len - 1] == '.';
         return conf_arena_copy(build->arena, slice_of(spec.host.ptr, spec.host.len - has_dot));
     }

@@ -66,6 +66,10 @@ const struct option option_table[] = {
      .help = "How long, at a shutdown, readiness is false while accepting goes on."},
     {OWN_TOP, "retire_timeout", TYPE_DURATION, "\"1h\"", 0, MONTH, IN(conf, retire_timeout),
      .help = "As drain_timeout, for workers retired by a smaller count or an upgrade."},
+    {OWN_TOP, "resolvers", TYPE_ADDRESS, "[]", .flags = OPT_LIST | OPT_SHORT,
+     .shown = "those of /etc/resolv.conf",
+     .help = "Name servers, each an IP address and a port such as \"10.0.0.53:53\", that are asked "
+             "for the addresses of names. /etc/hosts goes before them in any case."},
     {OWN_TOP, "listeners", TYPE_OBJECT, NULL, LIST_IN(conf, listeners, nlisteners),
      .flags = OPT_LIST | OPT_NONEMPTY | OPT_REQUIRED, .object = OWN_LISTENER,
      .help = "Where clients come in."},
@@ -389,7 +393,12 @@ const struct option option_table[] = {
      .help = "Its name in logs and metrics. Of a name with several addresses each is a backend of "
              "its own, id name:port@address."},
     {OWN_BACKEND, "address", TYPE_ADDRESS, NULL, IN(conf_backend, address), .flags = OPT_REQUIRED,
-     .help = "\"127.0.0.1:8081\", \"[::1]:8081\", \"name:8081\" or \"unix:/path\"."},
+     .help = "\"127.0.0.1:8081\", \"[::1]:8081\", \"name:8081\", \"unix:/path\" or "
+             "\"srv:_http._tcp.name\". A name is looked up again when its records' time to live is "
+             "over (1 s to 1 h; each minute where /etc/hosts has it), and a change takes effect like "
+             "a reload; an empty or failed answer changes nothing. srv: takes port and weight from SRV "
+             "records (weights above 256 are scaled down); targets of the least priority come first, "
+             "others are backups. At most 64 addresses of a name are used."},
     {OWN_BACKEND, "weight", TYPE_COUNT, "1", 1, 256, IN(conf_backend, weight),
      .help = "Its share among the backends of the upstream."},
     {OWN_BACKEND, "paths", TYPE_PREFIX, NULL, 1, 1024, IN(conf_backend, paths), .flags = OPT_LIST,

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "master/names.h"
 #include "master/operator.h"
 #include "master/resolver.h"
 
@@ -41,23 +42,44 @@ load_source_read_file(struct conf_source *src, const char *path, struct slice *o
     return s->disk->read_file(s->disk, path, out, why, why_size);
 }
 
+/* Something that stands for an address: the conf that comes out is only to be looked at. */
 static int
-load_source_resolve(struct conf_source *src, const char *name, uint16_t port, struct addr *out,
-                    int max)
+load_source_note(struct load_source *s, const char *name, uint16_t port, struct conf_found *out)
+{
+    bool is_srv = port == 0;
+    if (!resolver_names_find(s->names, name, is_srv)) {
+        resolver_names_add(s->names, name, is_srv);
+    }
+    struct addr_ip ip = {.family = AF_INET, .bytes = {127}};
+    ip.bytes[1] = (uint8_t)(1 + s->names->count / 256);
+    ip.bytes[2] = (uint8_t)s->names->count;
+    ip.bytes[3] = 1;
+    memset(out, 0, sizeof(*out));
+    addr_from_ip(&ip, is_srv ? 1 : port, &out->addr);
+    return 1;
+}
+
+static int
+load_source_resolve(struct conf_source *src, const char *name, uint16_t port,
+                    struct conf_found *out, int max)
 {
     struct load_source *s = (struct load_source *)src;
-    const struct resolver_name *found = resolver_names_find(s->names, name);
-    if (!found) {
-        if (s->is_collecting) {
-            resolver_names_add(s->names, name);
-        }
-        return 0;
+    bool is_srv = port == 0;
+    const struct resolver_name *found = resolver_names_find(s->names, name, is_srv);
+    if (s->is_collecting) {
+        return load_source_note(s, name, port, out);
     }
-    int n = 0;
-    for (unsigned i = 0; i < found->count && n < max; i++) {
-        addr_from_ip(&found->addresses[i], port, &out[n++]);
+    unsigned n = 0;
+    for (unsigned i = 0; found && i < found->count && n < (unsigned)max; i++) {
+        out[n++] = found->found[i];
     }
-    return n;
+    if (!found || n == 0 || found->is_partial) {
+        n = names_keep_last(name, is_srv, out, n, (unsigned)max);
+    }
+    for (unsigned i = 0; !is_srv && i < n; i++) {
+        names_set_port(&out[i], port);
+    }
+    return (int)n;
 }
 
 static bool
@@ -243,6 +265,14 @@ generation_build(struct generation *gen, struct conf_errors *errors)
     }
 }
 
+/* The same with the addresses that were found. */
+static void
+generation_build_named(struct generation *gen, struct conf_errors *errors)
+{
+    ((struct load_source *)gen->source)->is_collecting = false;
+    generation_build(gen, errors);
+}
+
 static void
 generation_load(struct generation *gen, const struct generation_origin *origin,
                 struct resolver_names *names, struct conf_errors *errors)
@@ -268,6 +298,7 @@ load_again(const struct generation *now, struct generation *gen, struct conf_err
     struct slice text = bundle_text(gen->former);
     struct conf_source *source = bundle_source(gen->former);
     source->weight = operator_weight_of;
+    source->resolve = names_resolve_again;
     gen->name = strdup(bundle_name(gen->former));
     gen->text = malloc(text.len + 1);
     gen->recorder = bundle_recorder_new(source);
@@ -297,8 +328,7 @@ load_on_resolved(void *arg)
     struct load *load = arg;
     struct conf_errors errors = {0};
     load->resolver = NULL;
-    ((struct load_source *)load->gen.source)->is_collecting = false;
-    generation_build(&load->gen, &errors);
+    generation_build_named(&load->gen, &errors);
     load_finish(load, &errors);
 }
 
@@ -308,11 +338,11 @@ load_ask_names(struct load *load)
 {
     char why[256];
     const struct conf *conf = load->gen.conf;
-    if (load->names.count == 0 || !conf ||
-        identity_find(&load->id, conf->user, conf->group, why, sizeof(why)) < 0) {
+    if (identity_find(&load->id, conf->user, conf->group, why, sizeof(why)) < 0) {
         return false; /* a user that does not exist is told by whoever takes the conf */
     }
-    load->resolver = resolver_start(load->base, &load->id, &load->names, load_on_resolved, load);
+    load->resolver = resolver_start(load->base, &load->id, &load->names, conf->resolvers,
+                                    conf->nresolvers, load_on_resolved, load);
     return load->resolver != NULL;
 }
 
@@ -334,9 +364,12 @@ load_start(const struct generation_origin *origin, struct event_base *base, load
     load->done = done;
     load->arg = arg;
     generation_load(&load->gen, origin, &load->names, &errors);
-    if (load_ask_names(load)) {
+    if (load->gen.conf && load->names.count > 0) {
         conf_errors_fini(&errors); /* they come again */
-        return load;
+        if (load_ask_names(load)) {
+            return load;
+        }
+        generation_build_named(&load->gen, &errors);
     }
     load_finish(load, &errors);
     return NULL;
@@ -357,18 +390,13 @@ void
 load_here(const struct generation_origin *origin, struct generation *gen,
           struct conf_errors *errors)
 {
-    generation_init(gen);
-    struct conf_source *disk = conf_source_disk();
-    struct slice text = slice_from_str(origin->text);
-    char why[512] = "";
-    if (!disk) {
-        errors_add(errors, "%s: out of memory", origin->path);
-        return;
+    struct resolver_names names = {0};
+    generation_load(gen, origin, &names, errors);
+    if (gen->conf && names.count > 0) {
+        conf_errors_fini(errors);
+        resolver_fill(&names, gen->conf->resolvers, gen->conf->nresolvers);
+        generation_build_named(gen, errors);
     }
-    if (!origin->text && disk->read_file(disk, origin->path, &text, why, sizeof(why)) < 0) {
-        errors_add(errors, "%s: %s", origin->path, why);
-    } else {
-        gen->conf = conf_load(origin->path, text, disk, errors);
-    }
-    conf_source_disk_free(disk);
+    generation_drop_sources(gen);
+    resolver_names_fini(&names);
 }

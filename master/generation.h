@@ -51,7 +51,8 @@ void
 load_cancel(struct load *load);
 
 /* Build again what is in force, from its bundle: nothing is read, no name is looked up; only what
- * operators said may differ. gen->conf is NULL when that failed. */
+ * operators said and the addresses of names (names.h) may differ. gen->conf is NULL when that
+ * failed. */
 void
 load_again(const struct generation *now, struct generation *gen, struct conf_errors *errors);
 

@@ -12,6 +12,7 @@
 
 #include "master/activation.h"
 #include "master/master.h"
+#include "master/names.h"
 #include "shared/log.h"
 
 void
@@ -86,7 +87,9 @@ handoff_send(struct channel *to)
             return -1;
         }
     }
-    return send_sockets(to) < 0 || send_lent(to) < 0 ? -1 : channel_send(to, &end);
+    return send_sockets(to) < 0 || send_lent(to) < 0 || names_hand_over(to) < 0
+               ? -1
+               : channel_send(to, &end);
 }
 
 /* ---- receiving ---- */
@@ -143,6 +146,7 @@ take_message(struct handoff *in, struct sockets *set, const struct channel_msg *
             activation_inherit(msg->fd);
         }
         return 0;
+    case CHANNEL_HAND_NAME: names_take_over(msg->text); break;
     case CHANNEL_HAND_END: in->last_gen = msg->gen; return 1;
     default: break; /* of a later version */
     }

@@ -22,6 +22,7 @@
 #include "master/daemon.h"
 #include "master/demo.h"
 #include "master/heartbeat.h"
+#include "master/names.h"
 #include "master/notify.h"
 #include "master/operator.h"
 #include "master/reload.h"
@@ -366,6 +367,7 @@ clean_up(void)
     activation_close();
     rows_fini();
     takeover_fini();
+    names_fini();
     generation_fini(&master.current);
     close_loop();
     stop_close();

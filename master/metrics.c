@@ -13,6 +13,7 @@
 
 #include "conf/backend_state.h"
 #include "config.h"
+#include "master/lookup.h"
 #include "master/process_stat.h"
 #include "master/row_sum.h"
 #include "shared/clock.h"
@@ -185,6 +186,26 @@ static void
 emit_master(struct metrics *m, const struct family *f, const struct item *item)
 {
     put_count(m, f, item, f->labels, shm_get((const shm_u64 *)((char *)m->shm->m + f->offset)));
+}
+
+/* By enum lookup_result. */
+static void
+emit_lookups(struct metrics *m, const struct family *f, const struct item *item)
+{
+    static const char *const labels[LOOKUP_RESULTS] = {
+        [LOOKUP_OK] = "result=\"ok\"",
+        [LOOKUP_EMPTY] = "result=\"empty\"",
+        [LOOKUP_FAILED] = "result=\"failed\"",
+    };
+    for (unsigned i = 0; i < LOOKUP_RESULTS; i++) {
+        put_count(m, f, item, labels[i], shm_get(&m->shm->h->dns_lookups[i]));
+    }
+}
+
+static void
+emit_names_failing(struct metrics *m, const struct family *f, const struct item *item)
+{
+    put_count(m, f, item, "", shm_get(&m->shm->h->names_failing));
 }
 
 static void
@@ -407,6 +428,10 @@ static const struct family families[] = {
           ONCE, emit_master, offsetof(struct shm_master, reload_success_s))
     GAUGE("akash_config_hash", "First 48 bits of the digest of the configuration in force",
           ONCE, emit_master, offsetof(struct shm_master, conf_hash))
+    COUNTER("akash_dns_lookups_total", "Lookups of names of backends", ONCE, emit_lookups, 0)
+    GAUGE("akash_dns_names_failing",
+          "Names of backends whose last lookup gave no address, or failed in part",
+          ONCE, emit_names_failing, 0)
     GAUGE("akash_active_connections", "Client connections", ONCE, emit_active_connections, 0)
     WORKER_COUNTERS(ROW_COUNTER)
     COUNTER("akash_failures_total", "Exchanges that failed", ONCE, emit_failures, 0)

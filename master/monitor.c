@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * monitor.c - the monitor process: health probes, and the metrics port.
+ * monitor.c - the monitor process: health probes, addresses of names, and the metrics port.
+ *
+ * What it needs at run time to look names up, for whoever fences it in, stands in lookup.h.
  *
  * Entered by monitor_main() (shared/child.h). The only SOCKET that the master sends here is that of
  * the metrics port, for the generation that is being prepared; without one the former socket stays,
@@ -17,6 +19,7 @@
 
 #include "conf/bundle.h"
 #include "master/exporter.h"
+#include "master/follow.h"
 #include "master/health.h"
 #include "shared/child.h"
 #include "shared/clock.h"
@@ -40,6 +43,7 @@ struct monitor {
     struct event readable, writable; /* of the channel */
     struct event wake, tick, term;
     struct health *health;
+    struct follow *follow;
     struct exporter *exporter;
     struct list log_files;
     struct conf *conf;   /* in force; NULL before the first commit */
@@ -58,6 +62,13 @@ monitor_send(struct monitor *mon, enum channel_type type, uint64_t gen, const ch
     } else if (channel_has_queued(&mon->channel)) {
         event_add(&mon->writable, NULL);
     }
+}
+
+static void
+monitor_tell_name(const char *text, size_t len, void *arg)
+{
+    struct monitor *mon = arg;
+    monitor_send(mon, CHANNEL_NAME, mon->conf->gen, text);
 }
 
 static void
@@ -211,6 +222,7 @@ monitor_commit(struct monitor *mon, uint64_t gen)
     if (health_apply(mon->health, mon->conf) < 0) {
         log_error("monitor: out of memory: not every backend is probed");
     }
+    follow_apply(mon->follow, mon->conf); /* before the former conf goes */
     exporter_apply(mon->exporter, mon->conf);
     monitor_apply_metrics(mon, before);
     if (before) {
@@ -336,8 +348,9 @@ monitor_init(struct monitor *mon, const struct child_args *args)
         return -1;
     }
     mon->health = health_new(mon->base, args->shm);
+    mon->follow = follow_new(mon->base, args->shm, monitor_tell_name, mon);
     mon->exporter = exporter_new(mon->base, args->shm);
-    if (!mon->health || !mon->exporter) {
+    if (!mon->health || !mon->follow || !mon->exporter) {
         return -1;
     }
     struct event_base *base = mon->base;
@@ -366,6 +379,7 @@ monitor_fini(struct monitor *mon)
     event_del(&mon->term);
     exporter_free(mon->exporter);
     health_free(mon->health);
+    follow_free(mon->follow);
     monitor_forget_next(mon);
     if (mon->conf) {
         conf_unref(mon->conf);

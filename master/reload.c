@@ -12,6 +12,7 @@
 #include "master/adopt.h"
 #include "master/diff.h"
 #include "master/master.h"
+#include "master/names.h"
 #include "master/notify.h"
 #include "master/operator.h"
 #include "master/slots.h"
@@ -272,7 +273,7 @@ reload_on_loaded(struct generation *gen, const struct conf_errors *errors, void 
     char why[SHM_VERDICT_MAX] = "";
     (void)arg;
     reload.load = NULL;
-    for (unsigned i = 0; i < errors->nwarnings; i++) {
+    for (unsigned i = 0; i < errors->nwarnings && !reload.is_again; i++) {
         log_warn("%s", errors->warnings[i]);
     }
     if (!gen->conf) {
@@ -345,7 +346,9 @@ reload_load_again(void)
     reload.is_again_remembered = false;
     reload.is_again = true;
     list_splice_tail(&reload.waiters, &reload.later_again);
+    names_tell_changes();
     load_again(&master.current, &gen, &errors);
+    names_forget_changes();
     reload_on_loaded(&gen, &errors, NULL);
     conf_errors_fini(&errors);
     generation_fini(&gen);

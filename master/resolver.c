@@ -6,22 +6,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
+#include "master/found.h"
 #include "master/spawn.h"
-#include "shared/clock.h"
 #include "shared/log.h"
 
 #define RESOLVER_LINE_MAX 128
 
 struct resolver {
     struct resolver_names *names;
+    const struct addr *servers; /* the child's, before it is forked */
+    unsigned nservers;
     resolver_done *done;
     void *arg;
     struct event *readable; /* its timeout is the deadline */
@@ -34,10 +34,10 @@ struct resolver {
 /* ---- names ---- */
 
 struct resolver_name *
-resolver_names_find(const struct resolver_names *names, const char *name)
+resolver_names_find(const struct resolver_names *names, const char *name, bool is_srv)
 {
     for (unsigned i = 0; i < names->count; i++) {
-        if (strcmp(names->list[i].name, name) == 0) {
+        if (names->list[i].is_srv == is_srv && strcmp(names->list[i].name, name) == 0) {
             return &names->list[i];
         }
     }
@@ -45,19 +45,22 @@ resolver_names_find(const struct resolver_names *names, const char *name)
 }
 
 int
-resolver_names_add(struct resolver_names *names, const char *name)
+resolver_names_add(struct resolver_names *names, const char *name, bool is_srv)
 {
     if (names->count == RESOLVER_NAMES) {
         return -1;
     }
-    struct resolver_name *list = realloc(names->list, (names->count + 1) * sizeof(*list));
-    if (!list) {
-        return -1;
+    if ((names->count & (names->count - 1)) == 0) {
+        unsigned room = names->count ? names->count * 2 : 1;
+        struct resolver_name *list = realloc(names->list, room * sizeof(*list));
+        if (!list) {
+            return -1;
+        }
+        names->list = list;
     }
-    names->list = list;
-    memset(&list[names->count], 0, sizeof(*list));
-    list[names->count].name = strdup(name);
-    if (!list[names->count].name) {
+    struct resolver_name *n = &names->list[names->count];
+    *n = (struct resolver_name){.name = strdup(name), .is_srv = is_srv};
+    if (!n->name) {
         return -1;
     }
     names->count++;
@@ -69,10 +72,23 @@ resolver_names_fini(struct resolver_names *names)
 {
     for (unsigned i = 0; i < names->count; i++) {
         free(names->list[i].name);
+        free(names->list[i].found);
     }
     free(names->list);
     names->list = NULL;
     names->count = 0;
+}
+
+static bool
+name_put(struct resolver_name *n, const struct conf_found *found)
+{
+    if (!n->found) {
+        n->found = calloc(CONF_FOUND_MAX, sizeof(*n->found));
+    }
+    if (n->found && n->count < CONF_FOUND_MAX) {
+        n->found[n->count++] = *found;
+    }
+    return n->found != NULL;
 }
 
 bool
@@ -86,45 +102,121 @@ resolver_names_take(struct resolver_names *names, struct slice line)
     if (digits == 0 || digits == line.len || line.ptr[digits] != ' ' || index >= names->count) {
         return false;
     }
-    struct addr_ip ip;
-    if (addr_ip_parse(slice_of(line.ptr + digits + 1, line.len - digits - 1), &ip) < 0) {
-        return false;
-    }
     struct resolver_name *n = &names->list[index];
-    if (n->count < RESOLVER_ADDRESSES) {
-        n->addresses[n->count++] = ip;
+    struct slice rest = slice_of(line.ptr + digits + 1, line.len - digits - 1);
+    struct conf_found found;
+    if (slice_eq(rest, SLICE("partial"))) {
+        n->is_partial = true;
+        return true;
     }
-    return true;
+    return found_parse(rest, n->is_srv, &found) == 0 && name_put(n, &found);
+}
+
+/* ---- looking up ---- */
+
+/* Names that are being looked up, a window of them at a time. */
+struct round {
+    struct event_base *base;
+    struct lookup *lookup;
+    const struct resolver_names *names;
+    struct event *pump;
+    unsigned next, asked, done;
+    struct question {
+        struct round *round;
+        unsigned index;
+    } * questions;
+    resolver_sink *sink;
+    void *arg;
+};
+
+static void
+round_on_answer(const struct lookup_answer *answer, void *arg)
+{
+    const struct question *question = arg;
+    struct round *round = question->round;
+    round->sink(question->index, answer, round->arg);
+    round->done++;
+    event_active(round->pump, 0, 0);
+}
+
+/* Not from an answer: answers from a file come at once, one within the other. */
+static void
+round_on_pump(evutil_socket_t fd, short what, void *arg)
+{
+    struct round *round = arg;
+    while (round->next < round->names->count && round->asked - round->done < RESOLVER_WINDOW) {
+        struct question *question = &round->questions[round->next];
+        const struct resolver_name *name = &round->names->list[round->next];
+        *question = (struct question){round, round->next++};
+        round->asked++;
+        if (lookup_ask(round->lookup, name->name, name->is_srv, round_on_answer, question) < 0) {
+            round->done++;
+        }
+    }
+    if (round->done == round->names->count) {
+        event_base_loopbreak(round->base);
+    }
+}
+
+int
+resolver_look_up(const struct resolver_names *names, const struct addr *servers, unsigned nservers,
+                 resolver_sink *sink, void *arg)
+{
+    const struct timeval most = {.tv_sec = (RESOLVER_WAIT_MS - 500) / 1000,
+                                 .tv_usec = (RESOLVER_WAIT_MS - 500) % 1000 * 1000};
+    struct round round = {.base = event_base_new(), .names = names, .sink = sink, .arg = arg};
+    round.questions = calloc(names->count, sizeof(*round.questions));
+    if (round.base) {
+        round.pump = event_new(round.base, -1, 0, round_on_pump, &round);
+        round.lookup = lookup_new(round.base, servers, nservers);
+    }
+    bool is_well = round.questions && round.pump && round.lookup;
+    if (is_well) {
+        event_active(round.pump, 0, 0);
+        /* One slow name server must not add up over many names. */
+        event_base_loopexit(round.base, &most);
+        event_base_dispatch(round.base);
+    }
+    lookup_free(round.lookup);
+    if (round.pump) {
+        event_free(round.pump);
+    }
+    if (round.base) {
+        event_base_free(round.base);
+    }
+    free(round.questions);
+    return is_well ? 0 : -1;
+}
+
+static void
+keep_answer(unsigned index, const struct lookup_answer *answer, void *arg)
+{
+    struct resolver_name *n = &((struct resolver_names *)arg)->list[index];
+    n->is_partial = answer->is_partial;
+    for (unsigned i = 0; answer->result == LOOKUP_OK && i < answer->n; i++) {
+        name_put(n, &answer->found[i]);
+    }
+}
+
+void
+resolver_fill(struct resolver_names *names, const struct addr *servers, unsigned nservers)
+{
+    resolver_look_up(names, servers, nservers, keep_answer, names);
 }
 
 /* ---- the child ---- */
 
 static void
-lookup_write(int fd, unsigned index, const struct addrinfo *found)
+write_answer(unsigned index, const struct lookup_answer *answer, void *arg)
 {
-    for (const struct addrinfo *ai = found; ai; ai = ai->ai_next) {
-        struct addr_ip ip;
-        char text[ADDR_TEXT_MAX];
-        addr_ip_from_sockaddr(ai->ai_addr, ai->ai_addrlen, &ip);
-        addr_ip_format(&ip, text);
-        dprintf(fd, "%u %s\n", index, text);
+    const struct resolver *r = arg;
+    char line[FOUND_LINE_MAX];
+    if (answer->is_partial) {
+        dprintf(r->fd, "%u partial\n", index);
     }
-}
-
-/* Wait for all, at most RESOLVER_WAIT_MS: one slow name server must not add up over many names. */
-static void
-lookup_wait(struct gaicb **requests, int count)
-{
-    uint64_t end_ms = clock_mono_ms() + RESOLVER_WAIT_MS - 500;
-    for (int i = 0; i < count; i++) {
-        const struct gaicb *one = requests[i];
-        uint64_t now_ms;
-        while (gai_error(requests[i]) == EAI_INPROGRESS && (now_ms = clock_mono_ms()) < end_ms) {
-            uint64_t left = end_ms - now_ms;
-            struct timespec wait = {.tv_sec = (time_t)(left / 1000),
-                                    .tv_nsec = (long)(left % 1000) * 1000000};
-            gai_suspend(&one, 1, &wait);
-        }
+    for (unsigned i = 0; answer->result == LOOKUP_OK && i < answer->n; i++) {
+        found_format(&answer->found[i], line);
+        dprintf(r->fd, "%u %s\n", index, line);
     }
 }
 
@@ -132,28 +224,7 @@ static int
 resolver_child(void *arg)
 {
     struct resolver *r = arg;
-    static const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    unsigned count = r->names->count;
-    struct gaicb *lookups = calloc(count, sizeof(*lookups));
-    struct gaicb **requests = calloc(count, sizeof(struct gaicb *));
-    if (!lookups || !requests) {
-        _exit(1);
-    }
-    for (unsigned i = 0; i < count; i++) {
-        lookups[i].ar_name = r->names->list[i].name;
-        lookups[i].ar_request = &hints;
-        requests[i] = &lookups[i];
-    }
-    if (getaddrinfo_a(GAI_NOWAIT, requests, (int)count, NULL) != 0) {
-        _exit(1);
-    }
-    lookup_wait(requests, (int)count);
-    for (unsigned i = 0; i < count; i++) {
-        if (gai_error(requests[i]) == 0) {
-            lookup_write(r->fd, i, lookups[i].ar_result);
-        }
-    }
-    _exit(0); /* threads that still wait for a name server go with it */
+    return resolver_look_up(r->names, r->servers, r->nservers, write_answer, r) < 0;
 }
 
 /* ---- the master ---- */
@@ -240,7 +311,7 @@ resolver_fork(struct resolver *r, struct event_base *base, const struct identity
 
 struct resolver *
 resolver_start(struct event_base *base, const struct identity *id, struct resolver_names *names,
-               resolver_done *done, void *arg)
+               const struct addr *servers, unsigned nservers, resolver_done *done, void *arg)
 {
     struct timeval wait = {.tv_sec = RESOLVER_WAIT_MS / 1000};
     int fds[2];
@@ -250,6 +321,8 @@ resolver_start(struct event_base *base, const struct identity *id, struct resolv
         return NULL;
     }
     r->names = names;
+    r->servers = servers;
+    r->nservers = nservers;
     r->done = done;
     r->arg = arg;
     if (resolver_fork(r, base, id, fds) < 0) {

@@ -13,6 +13,7 @@
 #include "master/adopt.h"
 #include "master/demo.h"
 #include "master/master.h"
+#include "master/names.h"
 #include "master/reload.h"
 #include "master/rows.h"
 #include "master/stop.h"
@@ -337,6 +338,10 @@ supervise_on_message(struct child *child, const struct channel_msg *msg)
                      (unsigned long long)msg->number);
         }
         master.cut += msg->number;
+        return;
+    }
+    if (msg->type == CHANNEL_NAME && child_is_monitor(child)) {
+        names_on_answer(msg->text);
         return;
     }
     if (msg->gen != child->gen || child->state == SHM_CHILD_RETIRING) {

@@ -178,10 +178,33 @@ parse_any(bool may_be_any, struct addr_spec *spec, const char **why)
     return 0;
 }
 
+/* "_service._proto.name" (RFC 2782). */
+static int
+parse_srv(struct slice host, bool may_be_any, struct addr_spec *spec, const char **why)
+{
+    const char *proto = host.len ? memchr(host.ptr, '.', host.len) : NULL;
+    size_t rest = proto ? host.len - (size_t)(proto + 1 - host.ptr) : 0;
+    const char *name = rest ? memchr(proto + 1, '.', rest) : NULL;
+    if (may_be_any) {
+        *why = "SRV records are for backends";
+        return -1;
+    }
+    if (!name || proto[1] != '_' || name + 1 == host.ptr + host.len || !is_name(host)) {
+        *why = "not the name of SRV records, as in \"srv:_http._tcp.example.com\"";
+        return -1;
+    }
+    spec->kind = ADDR_SRV;
+    spec->host = host;
+    return 0;
+}
+
 int
 addr_parse(struct slice text, bool may_be_any, struct addr_spec *spec, const char **why)
 {
     *spec = (struct addr_spec){.kind = ADDR_IP};
+    if (slice_starts_with(text, SLICE("srv:_"))) {
+        return parse_srv(slice_of(text.ptr + 4, text.len - 4), may_be_any, spec, why);
+    }
     if (slice_starts_with(text, SLICE("unix:"))) {
         return parse_unix(slice_of(text.ptr + 5, text.len - 5), spec, why);
     }

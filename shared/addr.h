@@ -43,16 +43,17 @@ struct cidr {
 };
 
 /* What an address in the configuration may be: see addr_parse. */
-enum addr_kind { ADDR_IP, ADDR_NAME, ADDR_UNIX, ADDR_ANY };
+enum addr_kind { ADDR_IP, ADDR_NAME, ADDR_SRV, ADDR_UNIX, ADDR_ANY };
 
 struct addr_spec {
     enum addr_kind kind;
     struct addr addr;  /* ADDR_IP, ADDR_UNIX; ADDR_ANY: [::]:port (dual stack) */
-    struct slice host; /* ADDR_NAME: points into the text given */
+    struct slice host; /* ADDR_NAME, ADDR_SRV: points into the text given */
     uint16_t port;     /* ADDR_NAME, ADDR_IP, ADDR_ANY */
 };
 
-/* Parse "127.0.0.1:80", "[::1]:80", "name:80", "unix:/path", ":80" (only when may_be_any).
+/* Parse "127.0.0.1:80", "[::1]:80", "name:80", "unix:/path", ":80" (only when may_be_any) and
+ * "srv:_http._tcp.name", which has no port (only when not may_be_any: nobody listens there).
  * 0, or -1 with *why set to a static sentence. A port is 1..65535. */
 int
 addr_parse(struct slice text, bool may_be_any, struct addr_spec *spec, const char **why);

@@ -203,7 +203,7 @@ take_fd(struct msghdr *msg, bool *is_bad)
 static bool
 is_known(uint32_t type)
 {
-    return (type >= CHANNEL_SOCKET && type <= CHANNEL_DRAINED) ||
+    return (type >= CHANNEL_SOCKET && type <= CHANNEL_NAME) ||
            (type >= CHANNEL_HAND_SEGMENT && type <= CHANNEL_TAKEN);
 }
 

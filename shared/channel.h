@@ -41,6 +41,7 @@ enum channel_type {
     CHANNEL_REFUSED,   /* gen, text: why, with file:line:column where there is one */
     CHANNEL_COMMITTED, /* gen: sockets that are not in it have been drained and closed */
     CHANNEL_DRAINED,   /* number: streams that were cut; sent before exit */
+    CHANNEL_NAME,      /* text: addresses of a name (master/found.h); from the monitor */
 
     /* between the master that goes and the one that comes (master/upgrade.h). Two versions of
      * akashd speak here: these numbers and what they mean never change. */
@@ -50,6 +51,7 @@ enum channel_type {
                                   gen: its backlog; fd: the socket */
     CHANNEL_HAND_LENT = 67,    /* fd: a socket of the service manager */
     CHANNEL_HAND_END = 68,     /* gen: the generation given last */
+    CHANNEL_HAND_NAME = 70,    /* text: addresses of a name (master/found.h) */
     CHANNEL_YOURS = 69,        /* the monitor has ended: the new master is in charge */
     CHANNEL_STEP = 72,         /* from the new one: a sign of life */
     CHANNEL_SERVES = 73,       /* all of its workers serve */

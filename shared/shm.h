@@ -189,8 +189,10 @@ struct shm_health {
     char last[128]; /* result of the last probe in words: "connect timeout" */
 };
 struct shm_monitor {
-    shm_u64 heartbeat_ms; /* monotonic */
-    shm_u64 epoch;        /* goes up with every change of any state */
+    shm_u64 heartbeat_ms;   /* monotonic */
+    shm_u64 epoch;          /* goes up with every change of any state */
+    shm_u64 dns_lookups[3]; /* of names of backends, by their result: master/lookup.h */
+    shm_u64 names_failing;  /* names whose last lookup gave nothing, or not all */
     struct shm_health backends[SHM_BACKENDS];
 };
 

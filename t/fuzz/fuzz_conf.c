@@ -18,17 +18,19 @@ no_file(struct conf_source *src, const char *path, struct slice *out, char *why,
 
 /* A name has as many addresses as its first byte says. */
 static int
-resolve(struct conf_source *src, const char *name, uint16_t port, struct addr *out, int max)
+resolve(struct conf_source *src, const char *name, uint16_t port, struct conf_found *out, int max)
 {
     (void)src;
     int n = (unsigned char)name[0] % 4;
     FUZZ_EXPECT(n <= max);
     for (int i = 0; i < n; i++) {
         memset(&out[i], 0, sizeof(out[i]));
-        out[i].len = sizeof(out[i].in);
-        out[i].in.sin_family = AF_INET;
-        out[i].in.sin_port = htons(port);
-        out[i].in.sin_addr.s_addr = htonl(0x7f000001u + (uint32_t)(3 - i));
+        struct addr *addr = &out[i].addr;
+        addr->len = sizeof(addr->in);
+        addr->in.sin_family = AF_INET;
+        addr->in.sin_port = htons(port ? port : (uint16_t)(1 + i));
+        addr->in.sin_addr.s_addr = htonl(0x7f000001u + (uint32_t)(3 - i));
+        out[i].weight = port ? 0 : (uint16_t)(name[0] * 300 * i);
     }
     return n;
 }

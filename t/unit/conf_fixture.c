@@ -24,9 +24,10 @@ no_file(struct conf_source *src, const char *path, struct slice *out, char *why,
 }
 
 static int
-put(struct addr *out, int family, const char *text, uint16_t port)
+put(struct conf_found *found, int family, const char *text, uint16_t port)
 {
-    memset(out, 0, sizeof(*out));
+    struct addr *out = &found->addr;
+    memset(found, 0, sizeof(*found));
     out->sa.sa_family = (sa_family_t)family;
     if (family == AF_INET) {
         inet_pton(AF_INET, text, &out->in.sin_addr);
@@ -40,9 +41,21 @@ put(struct addr *out, int family, const char *text, uint16_t port)
     return 1;
 }
 
-/* "one" has one address, "three" has three and one of them twice, in disorder. */
+/* Of an SRV record. */
 static int
-resolve(struct conf_source *src, const char *name, uint16_t port, struct addr *out, int max)
+put_record(struct conf_found *found, const char *text, uint16_t port, uint16_t priority,
+           uint16_t weight)
+{
+    put(found, AF_INET, text, port);
+    found->priority = priority;
+    found->weight = weight;
+    return 1;
+}
+
+/* "one" has one address, "three" has three and one of them twice, in disorder; "_srv._tcp.x" has
+ * records of two priorities, "_even._tcp.x" has two without weight. */
+static int
+resolve(struct conf_source *src, const char *name, uint16_t port, struct conf_found *out, int max)
 {
     (void)src;
     ck_assert_int_ge(max, 4);
@@ -53,6 +66,16 @@ resolve(struct conf_source *src, const char *name, uint16_t port, struct addr *o
         return put(&out[0], AF_INET6, "2001:db8::1", port) +
                put(&out[1], AF_INET, "192.0.2.9", port) + put(&out[2], AF_INET, "192.0.2.3", port) +
                put(&out[3], AF_INET, "192.0.2.9", port);
+    }
+    if (strcmp(name, "_srv._tcp.x") == 0) {
+        ck_assert_uint_eq(port, 0);
+        return put_record(&out[0], "192.0.2.2", 8080, 10, 30000) +
+               put_record(&out[1], "192.0.2.1", 8081, 10, 60000) +
+               put_record(&out[2], "192.0.2.3", 80, 20, 1);
+    }
+    if (strcmp(name, "_even._tcp.x") == 0) {
+        return put_record(&out[0], "192.0.2.2", 80, 1, 0) +
+               put_record(&out[1], "192.0.2.1", 80, 1, 0);
     }
     return 0;
 }

@@ -46,6 +46,7 @@
     X(buf) \
     X(timer) \
     X(balance) \
+    X(names) \
     X(master_pure)
 
 #define DECLARE_SUITE(name) Suite *name##_suite(void);

@@ -51,6 +51,26 @@ START_TEST(parse_keeps_a_name_for_later)
 }
 END_TEST
 
+START_TEST(srv_is_a_name_without_port_for_backends)
+{
+    static const char *const bad[] = {"srv:_http",       "srv:_http._tcp",    "srv:_http._tcp.",
+                                      "srv:_http.tcp.x", "srv:_http._tcp..x", "srv:_http._tcp.x:80",
+                                      "srv:_",           "srv:_http._tcp.x y"};
+    struct addr_spec spec;
+    const char *why;
+    const char *text = "srv:_http._tcp.example.org";
+    ck_assert_int_eq(addr_parse(str(text), false, &spec, &why), 0);
+    ck_assert_int_eq(spec.kind, ADDR_SRV);
+    ck_assert(slice_eq(spec.host, SLICE("_http._tcp.example.org")));
+    ck_assert_int_eq(addr_parse(str(text), true, &spec, &why), -1);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        ck_assert_msg(addr_parse(str(bad[i]), false, &spec, &why) == -1, "taken: %s", bad[i]);
+    }
+    ck_assert_int_eq(addr_parse(str("srv:80"), false, &spec, &why), 0); /* a host of that name */
+    ck_assert_int_eq(spec.kind, ADDR_NAME);
+}
+END_TEST
+
 static const char *const bad_addresses[] = {
     "",           "127.0.0.1",       "127.0.0.1:",     "127.0.0.1:0",   "127.0.0.1:65536",
     "1.2.3.4:+1", "1.2.3.4:80 ",     "1.2.3.4:000080", "10.0.0.256:80", "10.0.0:80",
@@ -254,6 +274,7 @@ addr_suite(void)
     TCase *tc = tcase_create("addr");
     tcase_add_test(tc, parse_gives_canonical_text);
     tcase_add_test(tc, parse_keeps_a_name_for_later);
+    tcase_add_test(tc, srv_is_a_name_without_port_for_backends);
     tcase_add_test(tc, parse_refuses_with_a_reason);
     tcase_add_test(tc, parse_refuses_any_where_a_host_is_needed);
     tcase_add_test(tc, parse_refuses_text_with_nul);

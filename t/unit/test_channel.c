@@ -183,7 +183,7 @@ START_TEST(nonsense_breaks_the_channel)
     expect_nonsense("short", 5);
     expect_nonsense(&head, sizeof(head) - 1);
     expect_nonsense(&(struct head){.type = 0}, sizeof(head));
-    expect_nonsense(&(struct head){.type = CHANNEL_DRAINED + 1}, sizeof(head));
+    expect_nonsense(&(struct head){.type = CHANNEL_NAME + 1}, sizeof(head));
     expect_nonsense(&(struct head){.type = CHANNEL_READY, .text_len = 1}, sizeof(head));
     expect_nonsense(&(struct head){.type = CHANNEL_READY, .text_len = UINT32_MAX}, sizeof(head));
     head.text_len = sizeof(big) - sizeof(head);

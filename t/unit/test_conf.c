@@ -4,7 +4,6 @@
  */
 #include "conf/conf.h"
 
-#include <arpa/inet.h>
 #include <check.h>
 #include <dirent.h>
 #include <stdlib.h>
@@ -198,6 +197,65 @@ START_TEST(every_address_of_a_name_is_a_backend)
     ck_assert_uint_eq(up->backends[2].index, 2);
     ck_assert_uint_eq(up->pools[0].schedule_len, 7);
     fixture_free(conf);
+}
+END_TEST
+
+START_TEST(srv_records_give_port_weight_and_order)
+{
+    struct conf *conf =
+        fixture_must_load("{\"backends\":[{\"address\":\"srv:_srv._tcp.x\",\"weight\":7}]}");
+    const struct conf_upstream *up = &conf->upstreams[0];
+    ck_assert_uint_eq(up->nbackends, 3);
+    ck_assert_str_eq(up->backends[0].id, "srv:_srv._tcp.x@192.0.2.1:8081");
+    ck_assert_str_eq(up->backends[1].id, "srv:_srv._tcp.x@192.0.2.2:8080");
+    ck_assert_str_eq(up->backends[2].id, "srv:_srv._tcp.x@192.0.2.3:80");
+    ck_assert_uint_eq(up->backends[0].weight, 256);
+    ck_assert_uint_eq(up->backends[1].weight, 128);
+    ck_assert_uint_eq(up->backends[2].weight, 1);
+    ck_assert(!up->backends[0].backup && !up->backends[1].backup && up->backends[2].backup);
+    fixture_free(conf);
+}
+END_TEST
+
+START_TEST(srv_records_without_weight_leave_that_of_the_file)
+{
+    struct conf *conf =
+        fixture_must_load("{\"backends\":[{\"address\":\"srv:_even._tcp.x\",\"weight\":7}]}");
+    ck_assert_uint_eq(conf->upstreams[0].backends[0].weight, 7);
+    ck_assert_uint_eq(conf->upstreams[0].backends[1].weight, 7);
+    fixture_free(conf);
+}
+END_TEST
+
+START_TEST(names_are_kept_once_and_without_port)
+{
+    struct conf *conf = fixture_must_load(
+        "{\"backends\":[{\"address\":\"three:80\"},{\"address\":\"three:81\"},"
+        "{\"address\":\"gone:1\"},{\"address\":\"srv:_srv._tcp.x\"},{\"address\":\"127.0.0.1:1\"}]}");
+    ck_assert_uint_eq(conf->nnames, 3);
+    const struct conf_name *three = conf_name_find(conf, SLICE("three"), false);
+    ck_assert_uint_eq(three->nfound, 3);
+    ck_assert_uint_eq(three->found[0].addr.in.sin_port, 0);
+    ck_assert_uint_eq(conf_name_find(conf, SLICE("gone"), false)->nfound, 0);
+    ck_assert_uint_eq(conf_name_find(conf, SLICE("_srv._tcp.x"), true)->found[0].addr.in.sin_port,
+                      htons(8081));
+    ck_assert_ptr_null(conf_name_find(conf, SLICE("three"), true));
+    fixture_free(conf);
+}
+END_TEST
+
+START_TEST(resolvers_are_addresses)
+{
+    struct conf *conf = fixture_must_load("{\"backends\":[{\"address\":\"127.0.0.1:1\"}],"
+                                          "\"resolvers\":[\"10.0.0.53:53\",\"[::1]:5353\"]}");
+    ck_assert_uint_eq(conf->nresolvers, 2);
+    ck_assert_uint_eq(conf->resolvers[1].in6.sin6_port, htons(5353));
+    fixture_free(conf);
+    ck_assert_ptr_null(fixture_load("{\"backends\":[{\"address\":\"127.0.0.1:1\"}],"
+                                    "\"resolvers\":[\"one:53\"]}"));
+    ck_assert_str_eq(fixture_errors()->errors[0],
+                     "/etc/akashd/test.json:1:54: resolvers[0]: expected the IP address and port "
+                     "of a name server, got \"one:53\"");
 }
 END_TEST
 
@@ -582,6 +640,10 @@ conf_suite(void)
     tcase_add_test(tc, where_all_have_paths_the_rest_goes_to_all);
     tcase_add_test(tc, upstream_without_paths_has_one_pool);
     tcase_add_test(tc, every_address_of_a_name_is_a_backend);
+    tcase_add_test(tc, srv_records_give_port_weight_and_order);
+    tcase_add_test(tc, srv_records_without_weight_leave_that_of_the_file);
+    tcase_add_test(tc, names_are_kept_once_and_without_port);
+    tcase_add_test(tc, resolvers_are_addresses);
     tcase_add_test(tc, name_that_does_not_resolve_is_a_warning);
     tcase_add_test(tc, long_form_is_read);
     tcase_add_test(tc, health_check_of_http_has_its_defaults);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * test_master_pure.c - the master's pure parts: command line, control requests, messages to the
- * service manager, waits before a respawn, answers of the resolver's child, keys that stand fast,
- * advice about the machine.
+ * service manager, waits before a respawn, keys that stand fast, advice about the machine.
  */
 #include <check.h>
 #include <stdio.h>
@@ -15,7 +14,6 @@
 #include "master/control_request.h"
 #include "master/notify.h"
 #include "master/reload.h"
-#include "master/resolver.h"
 #include "t/unit/suites.h"
 
 /* ---- command line ---- */
@@ -219,40 +217,6 @@ START_TEST(early_deaths_wait_longer_and_longer)
 }
 END_TEST
 
-/* ---- the resolver's child ---- */
-
-START_TEST(answers_of_the_resolver)
-{
-    struct resolver_names names = {0};
-    ck_assert_int_eq(resolver_names_add(&names, "a.example"), 0);
-    ck_assert_int_eq(resolver_names_add(&names, "b.example"), 0);
-    ck_assert(resolver_names_take(&names, SLICE("1 192.0.2.7")));
-    ck_assert(resolver_names_take(&names, SLICE("1 2001:db8::7")));
-    ck_assert_uint_eq(resolver_names_find(&names, "a.example")->count, 0);
-    ck_assert_uint_eq(resolver_names_find(&names, "b.example")->count, 2);
-    ck_assert_ptr_null(resolver_names_find(&names, "c.example"));
-    resolver_names_fini(&names);
-}
-END_TEST
-
-START_TEST(nonsense_of_the_resolver_is_not_taken)
-{
-    static const char *const bad[] = {"",       "0",      "0 ",     " 127.0.0.1",
-                                      "2 ::1",  "-1 ::1", "0 name", "99999999999 ::1",
-                                      "0  ::1", "x ::1",  "0 ::1 ", "0 127.0.0.1:80"};
-    struct resolver_names names = {0};
-    ck_assert_int_eq(resolver_names_add(&names, "a.example"), 0);
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        ck_assert_msg(!resolver_names_take(&names, slice_from_str(bad[i])), "taken: %s", bad[i]);
-    }
-    for (int i = 0; i < 2 * RESOLVER_ADDRESSES; i++) {
-        ck_assert(resolver_names_take(&names, SLICE("0 ::1")));
-    }
-    ck_assert_uint_eq(names.list[0].count, RESOLVER_ADDRESSES);
-    resolver_names_fini(&names);
-}
-END_TEST
-
 /* ---- reload ---- */
 
 START_TEST(keys_that_need_a_new_process)
@@ -346,8 +310,6 @@ master_pure_suite(void)
     tcase_add_test(tc, message_is_cut_to_its_buffer);
     tcase_add_test(tc, good_life_is_replaced_at_once);
     tcase_add_test(tc, early_deaths_wait_longer_and_longer);
-    tcase_add_test(tc, answers_of_the_resolver);
-    tcase_add_test(tc, nonsense_of_the_resolver_is_not_taken);
     tcase_add_test(tc, keys_that_need_a_new_process);
     tcase_add_test(tc, advice_is_given_where_a_limit_is_met);
     tcase_add_test(tc, advice_is_silent_about_what_it_cannot_see);

@@ -4,6 +4,7 @@
 from .akashd import Akashd, adopt_orphans, http_config, tcp_config
 from .backend import Gate, ScriptedBackend
 from .client import Client
+from .dns import NameServer
 from .backs import BACKS
 from .fronts import FRONTS, Authority, server_context
 from .load import Load
@@ -14,6 +15,6 @@ from .wire import PATIENCE, Malformed, Reset, Silence, free_port, until
 
 __all__ = [
     "Akashd", "Authority", "BACKS", "Client", "CounterWatch", "Echo", "FRONTS", "Farm", "Gate", "Load", "Malformed",
-    "Nginx", "PATIENCE", "PLAIN_WAYS", "Reset", "ScriptedBackend", "Silence", "Site", "Streams", "adopt_orphans", "curl", "free_port",
+    "NameServer", "Nginx", "PATIENCE", "PLAIN_WAYS", "Reset", "ScriptedBackend", "Silence", "Site", "Streams", "adopt_orphans", "curl", "free_port",
     "http_config", "server_context", "tcp_config", "until", "WAYS", "Way",
 ]
