@@ -204,6 +204,14 @@ run_plain(int argc, char **argv)
     return argc == 1 || may_wait ? run(argv[0], request_of(argv[0])) : refuse_usage();
 }
 
+static double
+seconds_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
 /* Two answers, a second apart, make rates. */
 static int
 run_status(int argc, char **argv)
@@ -219,18 +227,21 @@ run_status(int argc, char **argv)
         return run("status", request);
     }
     struct json_object *before = ask(request);
+    double was_s = seconds_now();
     for (; count > 0; count--) {
         nanosleep(&second, NULL);
         struct json_object *now = ask(request);
+        double now_s = seconds_now();
         if (is_top && as_json) {
             printf("%s\n", json_object_to_json_string_ext(now, JSON_C_TO_STRING_PLAIN));
         } else {
-            ctl_print_status(part(before, "status"), part(now, "status"),
+            ctl_print_status(part(before, "status"), part(now, "status"), now_s - was_s,
                              is_top && isatty(STDOUT_FILENO));
         }
         fflush(stdout);
         json_object_put(before);
         before = now;
+        was_s = now_s;
     }
     json_object_put(before);
     json_object_put(request);

@@ -61,6 +61,13 @@ growth(struct json_object *before, struct json_object *now, const char *key)
     return is >= was ? is - was : is;
 }
 
+/* How often a second; seconds is the time between the two answers. */
+static unsigned long long
+rate(struct json_object *before, struct json_object *now, const char *key, double seconds)
+{
+    return (unsigned long long)((double)growth(before, now, key) / seconds + 0.5);
+}
+
 /* ---- latency ---- */
 
 #define BOUND(us) us,
@@ -69,9 +76,8 @@ static const uint64_t bounds_us[] = {HISTOGRAM_BOUNDS(BOUND)};
 
 /* The buckets of the seconds between, or, where nothing happened, of all time. */
 static uint64_t
-fill_buckets(struct json_object *before, struct json_object *now, uint64_t out[HISTOGRAM_BUCKETS])
+fill_buckets(struct json_object *was, struct json_object *is, uint64_t out[HISTOGRAM_BUCKETS])
 {
-    struct json_object *was = get(before, "response_buckets"), *is = get(now, "response_buckets");
     uint64_t all = 0, grown = 0;
     for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
         uint64_t w = i < length(was)
@@ -104,12 +110,13 @@ quantile_ms(const uint64_t buckets[HISTOGRAM_BUCKETS], uint64_t total, double q)
     return (double)bounds_us[HISTOGRAM_BUCKETS - 2] / 1000;
 }
 
+/* key: of the buckets in both. */
 static void
-print_latency(struct json_object *before, struct json_object *now)
+print_latency(struct json_object *before, struct json_object *now, const char *key)
 {
     static const double quantiles[] = {0.5, 0.95, 0.99};
     uint64_t buckets[HISTOGRAM_BUCKETS];
-    uint64_t total = fill_buckets(before, now, buckets);
+    uint64_t total = fill_buckets(get(before, key), get(now, key), buckets);
     for (size_t i = 0; i < 3; i++) {
         if (total == 0) {
             printf(" %8s", "-");
@@ -134,15 +141,21 @@ print_workers(struct json_object *status)
 }
 
 static void
-print_listeners(struct json_object *before, struct json_object *now)
+print_listeners(struct json_object *before, struct json_object *now, double seconds)
 {
     struct json_object *list = get(now, "listeners");
-    printf("\n%-20s %-5s %8s %8s  %s\n", "LISTENER", "MODE", "CLIENTS", "NEW/S", "ADDRESSES");
+    printf("\n%-20s %-5s %8s %8s %8s %8s %8s %8s %8s %8s  %s\n", "LISTENER", "MODE", "CLIENTS",
+           "NEW/S", "REQ/S", "5XX/S", "REFUSED", "P50 MS", "P95 MS", "P99 MS", "ADDRESSES");
     for (size_t i = 0; i < length(list); i++) {
         struct json_object *l = json_object_array_get_idx(list, i);
         struct json_object *was = find(get(before, "listeners"), "name", text(l, "name"));
-        printf("%-20s %-5s %8s %8llu ", text(l, "name"), text(l, "mode"), text(l, "connections"),
-               (unsigned long long)growth(was, l, "accepted"));
+        printf("%-20s %-5s %8s %8llu %8llu %8llu %8llu", text(l, "name"), text(l, "mode"),
+               text(l, "connections"), rate(was, l, "accepted", seconds),
+               rate(was, l, "requests", seconds),
+               rate(get(was, "codes"), get(l, "codes"), "5xx", seconds),
+               (unsigned long long)(number(l, "clients_refused") + number(l, "requests_refused")));
+        print_latency(was, l, "duration_buckets");
+        printf(" ");
         struct json_object *addresses = get(l, "addresses");
         for (size_t a = 0; a < length(addresses); a++) {
             printf(" %s", json_object_get_string(json_object_array_get_idx(addresses, a)));
@@ -179,42 +192,65 @@ print_reason(struct json_object *b)
     printf("\n");
 }
 
+/* How it is with all of its backends. */
 static void
-print_upstream(struct json_object *before, struct json_object *up)
+print_sums(struct json_object *was_up, struct json_object *up, double seconds)
+{
+    struct json_object *list = get(up, "backends");
+    unsigned long long served = 0, failures = 0;
+    size_t usable = 0;
+    for (size_t i = 0; i < length(list); i++) {
+        struct json_object *b = json_object_array_get_idx(list, i);
+        struct json_object *was = find(get(was_up, "backends"), "id", text(b, "id"));
+        served += rate(was, b, "served", seconds);
+        failures += rate(was, b, "failures", seconds);
+        usable += json_object_get_boolean(get(b, "usable"));
+    }
+    printf("\nUPSTREAM %s: %s, %zu of %zu usable, %s waiting, %llu requests/s, %llu failures/s\n",
+           text(up, "name"), text(up, "algorithm"), usable, length(list), text(up, "waiting"),
+           served, failures);
+}
+
+static void
+print_upstream(struct json_object *before, struct json_object *up, double seconds)
 {
     struct json_object *list = get(up, "backends");
     struct json_object *was_up = find(get(before, "upstreams"), "name", text(up, "name"));
-    printf("\n%-28s %-8s %6s %7s %6s %8s %8s %8s %8s %8s  %s\n", text(up, "name"), "STATE",
-           "WEIGHT", "ACTIVE", "OPEN", "REQ/S", "FAILED", "P50 MS", "P95 MS", "P99 MS", "WHY");
+    print_sums(was_up, up, seconds);
+    printf("  %-26s %-8s %6s %7s %6s %8s %8s %8s %8s %8s  %s\n", "BACKEND", "STATE", "WEIGHT",
+           "ACTIVE", "OPEN", "REQ/S", "FAILED", "P50 MS", "P95 MS", "P99 MS", "WHY");
     for (size_t i = 0; i < length(list); i++) {
         struct json_object *b = json_object_array_get_idx(list, i);
         struct json_object *was = find(get(was_up, "backends"), "id", text(b, "id"));
         printf("  %-26s %-8s %6s %7s %6s %8llu %8s", text(b, "id"), state_of(b), text(b, "weight"),
-               text(b, "active"), text(b, "open"), (unsigned long long)growth(was, b, "served"),
+               text(b, "active"), text(b, "open"), rate(was, b, "served", seconds),
                text(b, "failures"));
-        print_latency(was, b);
+        print_latency(was, b, "response_buckets");
         print_reason(b);
     }
 }
 
 void
-ctl_print_status(struct json_object *before, struct json_object *now, bool clears)
+ctl_print_status(struct json_object *before, struct json_object *now, double seconds, bool clears)
 {
+    struct json_object *bytes = get(now, "bytes"), *were = get(before, "bytes");
     struct json_object *upstreams = get(now, "upstreams");
     struct json_object *reload = get(now, "reload");
     if (clears) {
         fputs("\033[H\033[2J", stdout);
     }
-    printf("akashd %s, generation %s, configuration %s, %s clients%s\n", text(now, "version"),
-           text(now, "generation"), text(now, "config_hash"), text(now, "connections"),
+    printf("akashd %s, generation %s, configuration %s, %s clients, %llu bytes/s in, %llu out%s\n",
+           text(now, "version"), text(now, "generation"), text(now, "config_hash"),
+           text(now, "connections"), rate(were, bytes, "client_in", seconds),
+           rate(were, bytes, "client_out", seconds),
            json_object_get_boolean(get(now, "draining")) ? ", draining" : "");
     if (!json_object_get_boolean(get(reload, "successful"))) {
         printf("the last reload was refused: %s\n", text(reload, "error"));
     }
     print_workers(now);
-    print_listeners(before, now);
+    print_listeners(before, now, seconds);
     for (size_t i = 0; i < length(upstreams); i++) {
-        print_upstream(before, json_object_array_get_idx(upstreams, i));
+        print_upstream(before, json_object_array_get_idx(upstreams, i), seconds);
     }
 }
 

@@ -11,9 +11,10 @@
 
 struct json_object;
 
-/* Tables of now; rates and latencies are those since before. clears: from the top of the screen. */
+/* Tables of now; rates and latencies are those since before, so many seconds ago. clears: from the
+ * top of the screen. */
 void
-ctl_print_status(struct json_object *before, struct json_object *now, bool clears);
+ctl_print_status(struct json_object *before, struct json_object *now, double seconds, bool clears);
 /* is_future: what would change, not what has. */
 void
 ctl_print_diff(struct json_object *diff, bool is_future);

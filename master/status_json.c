@@ -261,6 +261,8 @@ static void
 put_listener(struct status_json *s, const struct conf_listener *l)
 {
     size_t accepted = offsetof(struct shm_row_listener, connections);
+    size_t clients = offsetof(struct shm_row_listener, clients_refused);
+    size_t requests = offsetof(struct shm_row_listener, requests_refused);
     size_t buckets = offsetof(struct shm_row_listener, duration.bucket);
     json_out_open(&s->json, NULL, '{');
     json_out_text(&s->json, "name", l->name);
@@ -284,6 +286,10 @@ put_listener(struct status_json *s, const struct conf_listener *l)
     }
     json_out_number(&s->json, "accepted",
                     row_sum_get(&s->rows, row_sum_listener_offset(l->slot, accepted)));
+    json_out_number(&s->json, "clients_refused",
+                    row_sum_get(&s->rows, row_sum_listener_offset(l->slot, clients)));
+    json_out_number(&s->json, "requests_refused",
+                    row_sum_get(&s->rows, row_sum_listener_offset(l->slot, requests)));
     if (l->mode == CONF_HTTP) {
         put_codes(s, l);
         put_buckets(s, "duration_buckets", row_sum_listener_offset(l->slot, buckets));

@@ -15,6 +15,7 @@
 #include "shared/budget.h"
 #include "shared/hash.h"
 #include "shared/rate.h"
+#include "shared/shm.h"
 #include "worker/balance.h"
 
 #define ROUNDS  10000
@@ -42,6 +43,22 @@ decide_rate(unsigned i)
     static volatile bool sink;
     sink = rate_take(rates, rate_key(secret, 3, address, sizeof(address)), rate, i).is_admitted;
     (void)sink;
+}
+
+/* ---- one more connection of an address, and one less; key included ---- */
+
+static struct shm shm;
+
+static void
+decide_client(unsigned i)
+{
+    static const uint64_t secret[2] = {1, 2};
+    uint8_t address[4] = {10, 0, (uint8_t)(i >> 8 & 15), (uint8_t)i};
+    uint32_t cell;
+    uint64_t key = rate_key(secret, 3, address, sizeof(address));
+    if (clients_enter(&shm, shm.rows[0], key, 10, &cell) == CLIENTS_COUNTED) {
+        clients_leave(&shm, shm.rows[0], cell);
+    }
 }
 
 /* ---- a pick by hash ---- */
@@ -104,9 +121,8 @@ static const struct {
     void (*decide)(unsigned i);
     double most_ns; /* 0: only shown */
 } rows[] = {
-    {"rate limit", decide_rate, 100},
-    {"pick by hash", decide_hash, 100},
-    {"breaker", decide_breaker, 0},
+    {"rate limit", decide_rate, 100},   {"client in, out", decide_client, 0},
+    {"pick by hash", decide_hash, 100}, {"breaker", decide_breaker, 0},
     {"retry budget", decide_budget, 0},
 };
 
@@ -140,7 +156,7 @@ prepare(struct conf_arena *arena)
     }
     pool.table = maglev_build(arena, members, MEMBERS, &pool.table_len);
     rates = aligned_alloc(64, sizeof(*rates));
-    if (!rates) {
+    if (!rates || shm_create(&shm) != 0) {
         abort();
     }
     memset((void *)rates, 0, sizeof(*rates));

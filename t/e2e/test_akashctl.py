@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -450,6 +451,54 @@ def test_status_is_a_table_with_rates(daemon, farm):
     for row in rows:
         assert row[1] == "off" and int(row[5]) > 0, row
         assert 0 < float(row[7]) <= float(row[8]) <= float(row[9])
+
+
+def line_of(text, beginning):
+    return next(line.split() for line in text.splitlines() if line.strip().startswith(beginning))
+
+
+def test_status_and_top_show_listeners_and_upstreams_with_rates(launch, farm):
+    backends = [*farm.addresses[:2], {"address": farm.addresses[2], "state": "maint"}]
+    daemon = launch(http_config(free_port(), backends, workers=2))
+    frames = []
+    with Load(port_of(daemon), keepalive=4, fresh=2) as load:
+        load.wait_total(10)
+        before = load.account.total
+        frames.append(daemon.ctl("status").stdout)
+        frames += daemon.ctl("top", "2").stdout.split("akashd 0")[1:]
+        most = load.account.total - before
+    assert len(frames) == 3
+    for frame in frames:
+        row = line_of(frame, "web ")
+        clients, fresh, requests, errors, refused = (int(n) for n in row[2:7])
+        assert clients >= 4 and 0 < fresh < requests <= most and errors == refused == 0, row
+        assert 0 < float(row[7]) <= float(row[8]) <= float(row[9]) and row[10].startswith("127.0.0.1:"), row
+        sums = " ".join(line_of(frame, "UPSTREAM site:"))
+        assert "round_robin, 2 of 3 usable, 0 waiting, " in sums, sums
+        assert 0 < int(sums.split(" requests/s")[0].split()[-1]) <= most and ", 0 failures/s" in sums, sums
+        heading = frame.splitlines()[0]
+        assert int(heading.split(" bytes/s in")[0].split()[-1]) > 0, heading
+
+
+def test_status_counts_what_limits_and_failures_take(launch, scripted):
+    backend = scripted(fixed(b"no", status=500))
+    daemon = launch(http_config(free_port(), [backend], listener={"limits": {"connections_per_client": 3}}))
+    clients = [Client(port_of(daemon)) for _ in range(5)]
+    over = threading.Event()
+
+    def ask_on():
+        while not over.is_set():
+            assert clients[0].ask().status == 500
+    asking = threading.Thread(target=ask_on)
+    asking.start()
+    try:
+        row = line_of(daemon.ctl("status").stdout, "web ")
+    finally:
+        over.set()
+        asking.join()
+    assert int(row[5]) > 0 and row[6] == "2", row
+    for client in clients:
+        client.close()
 
 
 def test_status_tells_why_a_backend_is_down(launch, farm):
