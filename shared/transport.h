@@ -40,8 +40,8 @@ struct transport_ops {
     ssize_t (*writev)(struct transport *t, const struct iovec *iov, int n);
     /* Bytes can be read without the socket becoming readable again (leftover inside). */
     bool (*pending)(const struct transport *t);
-    /* Say that no more will be written (TLS: close_notify), without waiting. Does not close the
-     * socket. */
+    /* Say that no more will be written, without waiting. Plain: FIN. TLS: close_notify, the FIN is
+     * the caller's. Does not close the socket. */
     void (*shutdown)(struct transport *t);
     /* Release what is inside; the socket stays open. */
     void (*fini)(struct transport *t);

@@ -285,11 +285,13 @@ ssize_t
 conn_read(struct conn *c, char *buf, size_t len)
 {
     c->io.flags &= (uint8_t)~TRANSPORT_DRAINED;
-    ssize_t n = c->io.ops->read(&c->io, buf, len);
+    ssize_t n = c->is_last ? IO_EOF : c->io.ops->read(&c->io, buf, len);
     if (n > 0) {
-        /* A FIN that came with the data gives no second edge: after EV_CLOSED read to the end. */
-        if ((c->io.flags & TRANSPORT_DRAINED) && !c->has_hup && !c->io.ops->pending(&c->io)) {
-            c->is_readable = false;
+        /* A FIN that came with the data gives no second edge: after EV_CLOSED read to the end. Of a
+         * plain socket a short read was that, since nothing comes behind a FIN. */
+        if ((c->io.flags & TRANSPORT_DRAINED) && !c->io.ops->pending(&c->io)) {
+            c->is_readable = c->has_hup;
+            c->is_last = c->has_hup && !c->io.tls;
         }
         shm_count(c->side == CONN_CLIENT ? &worker.row->client_in : &worker.row->backend_in,
                   (uint64_t)n);
@@ -436,13 +438,14 @@ conn_shutdown(struct conn *c)
 {
     c->is_shut = true;
     conn_flush_last(c);
-    if (!conn_is_blocked(c) && c->is_open && !c->is_broken) {
-        c->io.ops->shutdown(&c->io);
-        if (c->io.flags & TRANSPORT_WANT_WRITE) {
-            c->io.flags &= (uint8_t)~TRANSPORT_ENDING; /* close_notify waits for the socket */
-        } else {
-            shutdown(c->io.fd, SHUT_WR);
-        }
+    if (conn_is_blocked(c) || !c->is_open || c->is_broken) {
+        return;
+    }
+    c->io.ops->shutdown(&c->io);
+    if (c->io.flags & TRANSPORT_WANT_WRITE) {
+        c->io.flags &= (uint8_t)~TRANSPORT_ENDING; /* close_notify waits for the socket */
+    } else if (c->io.tls) {
+        shutdown(c->io.fd, SHUT_WR);
     }
 }
 

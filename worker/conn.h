@@ -69,6 +69,7 @@ struct conn {
     bool is_watched; /* in the event loop */
     bool is_readable;
     bool has_hup;   /* EV_CLOSED was seen: read to the end */
+    bool is_last;   /* the peer has finished, and all before that has been read: is_eof is next */
     bool is_eof;    /* the peer has finished; nothing more to read */
     bool is_broken; /* reset or write error */
     bool is_connecting;

@@ -102,7 +102,8 @@ end_connection(struct http1_client *hc, bool may_be_sending)
     struct conn *c = &hc->conn;
     hc->stream = NULL;
     conn_flush_last(c);
-    if (conn_is_blocked(c) || may_be_sending || c->in || (c->is_readable && !c->is_eof)) {
+    if (conn_is_blocked(c) || may_be_sending || c->in ||
+        (c->is_readable && !c->is_last && !c->is_eof)) {
         http1_client_linger(hc);
     } else {
         hc->state = CLIENT_IDLE;

@@ -171,7 +171,11 @@ copy_once(struct tcp_end *te)
     ssize_t n = conn_read_scratch(&te->conn, WORKER_SCRATCH_BYTES, &bytes);
     if (n > 0) {
         te->is_bulk = n == WORKER_SCRATCH_BYTES;
+        struct conn *to = other_end(te)->conn;
         stream_on_body(te->stream, own_end(te), slice_of(bytes, (size_t)n));
+        if (te->conn.is_last && to) {
+            conn_flush_last(to); /* its end is passed on next */
+        }
         conn_flush_any();
         return true;
     }
@@ -297,8 +301,8 @@ tcp_upstream_attach(struct conn *c, struct stream *s)
     te->backend = s->taken;
     c->on_event = tcp_on_event;
     c->send_timeout_ms = s->upstream->timeouts.send;
-    /* A backend that speaks first may have data already; no edge tells of it again. */
-    c->is_readable = true;
+    /* The handshake may have read what a backend says that speaks first. */
+    c->is_readable |= c->io.tls != NULL;
     s->server = (struct end){.ops = &tcp_ops, .conn = c};
     touch_tunnel(s);
 }
@@ -347,7 +351,9 @@ tcp_send_end(struct stream *s, struct end *e, struct http_msg *trailers)
 {
     (void)s;
     (void)trailers;
-    conn_shutdown(e->conn);
+    if (!e->is_recv_done) { /* else both have ended: finish closes it, which says so too */
+        conn_shutdown(e->conn);
+    }
 }
 
 static void
@@ -365,7 +371,7 @@ tcp_finish(struct stream *s, struct end *e)
     (void)s;
     te->stream = NULL;
     conn_set_read_due(&te->conn, 0);
-    conn_flush(&te->conn);
+    conn_flush_last(&te->conn);
     if (!conn_is_blocked(&te->conn)) {
         tcp_close(te);
     }
