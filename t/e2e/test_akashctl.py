@@ -116,6 +116,22 @@ def test_operators_word_survives_an_upgrade(daemon, farm):
     assert counts == {"b1": 40, "b2": 10}
 
 
+def test_reloads_are_remembered_over_an_upgrade(daemon):
+    adopt_orphans()
+    good = daemon.config
+    daemon.reload()
+    daemon.write('{ "nothing": 1 }')
+    assert daemon.ctl("reload").returncode == 1
+    daemon.write(good)
+    daemon.upgrade()
+    history = said(daemon, "status")["status"]["reload"]["history"]
+    assert [(r["cause"], r["successful"]) for r in history] == [
+        ("upgrade", True), ("akashctl", False), ("akashctl", True), ("start", True)]
+    assert "nothing: unknown key" in history[1]["error"] and "error" not in history[0]
+    assert [r["number"] for r in history] == [4, 3, 2, 1]
+    assert [r["time_ms"] for r in history] == sorted((r["time_ms"] for r in history), reverse=True)
+
+
 def test_operator_goes_before_the_file_both_ways(launch, farm):
     backends = [{"address": farm.addresses[0], "state": "maint"}, {"address": farm.addresses[1]}]
     daemon = launch(http_config(free_port(), backends))
