@@ -8,10 +8,12 @@
 #include <sys/socket.h>
 
 #include "shared/clients.h"
+#include "shared/log.h"
 #include "worker/conn.h"
 #include "worker/worker.h"
 
-#define IPV6_BYTES 8 /* of an address: a /64, as much as tells clients apart */
+#define LOG_INTERVAL_MS 60000
+#define IPV6_BYTES      8 /* of an address: a /64, as much as tells clients apart */
 
 /* A proxy that is trusted carries the connections of many. */
 static bool
@@ -35,6 +37,21 @@ key_of(const struct listener *l, const struct addr_ip *ip)
     return rate_key(worker.shm->m->rate_secret, l->slot, ip->bytes, len);
 }
 
+/* A few words for whoever wonders; the counters have it all. */
+static void
+log_refusal(const struct listener *l, const struct addr_ip *ip)
+{
+    static struct log_limit limit;
+    char text[ADDR_TEXT_MAX];
+    uint64_t suppressed;
+    if (log_limit_pass(&limit, worker_now_ms(), LOG_INTERVAL_MS, &suppressed)) {
+        text[addr_ip_format(ip, text)] = '\0';
+        log_info("listener %s: %s: more than connections_per_client (%u): refused "
+                 "(%llu more refusals before)",
+                 l->name, text, l->conf->connections_per_client, (unsigned long long)suppressed);
+    }
+}
+
 static bool
 take(struct listener *l, const struct addr_ip *ip, uint32_t limit, uint32_t *place)
 {
@@ -51,7 +68,11 @@ client_limit_take(struct listener *l, const struct addr_ip *ip, uint32_t *place)
 {
     uint32_t limit = l->conf->connections_per_client;
     *place = 0;
-    return limit == 0 || is_exempt(l->conf, ip) || take(l, ip, limit, place);
+    if (limit == 0 || is_exempt(l->conf, ip) || take(l, ip, limit, place)) {
+        return true;
+    }
+    log_refusal(l, ip);
+    return false;
 }
 
 void
