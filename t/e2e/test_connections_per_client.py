@@ -112,7 +112,7 @@ def test_tcp_is_closed_without_a_word(launch, scripted):
         tunnel.send(b"hi")
         assert tunnel.take(2) == b"hi"
     assert all(closed_without_a_byte(port) for _ in range(10))
-    assert akashd.wait_log("listener web: 127.0.0.1: more than connections_per_client (5): refused")
+    assert akashd.wait_log(r"listener web: 127.0.0.1: more than connections_per_client \(5\): refused")
     akashd.wait_metric("akash_failures_total", lambda v: v == 10, reason="over_limit")
     assert len(backend.connections) == 5
     with Client(port, source=OTHER) as other:
