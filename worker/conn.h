@@ -63,21 +63,21 @@ struct conn {
     uint32_t read_progress, write_progress; /* bytes since the deadline moved */
     uint32_t client_place;                  /* of a client: see client_limit.h */
     struct addr_ip peer;
-    uint8_t kind; /* enum conn_kind */
-    uint8_t side; /* enum conn_side */
-    bool is_open;
-    bool is_watched; /* in the event loop */
-    bool is_readable;
-    bool has_hup;   /* EV_CLOSED was seen: read to the end */
-    bool is_last;   /* the peer has finished, and all before that has been read: is_eof is next */
-    bool is_eof;    /* the peer has finished; nothing more to read */
-    bool is_broken; /* reset or write error */
-    bool is_connecting;
-    bool is_runnable;       /* in worker.runnable */
-    bool is_shut;           /* we have finished writing (FIN sent) */
-    bool is_http2;          /* a client that speaks HTTP/2 */
-    bool is_refused;        /* a client over the limit: not counted as a connection */
-    bool is_splice_blocked; /* a pipe holds bytes that the socket did not take */
+    uint8_t kind : 4; /* enum conn_kind */
+    uint8_t side : 1; /* enum conn_side */
+    bool is_open : 1;
+    bool is_watched : 1; /* in the event loop */
+    bool is_readable : 1;
+    bool has_hup : 1; /* EV_CLOSED was seen: read to the end */
+    bool is_last : 1; /* the peer has finished, and all before that has been read: is_eof is next */
+    bool is_eof : 1;  /* the peer has finished; nothing more to read */
+    bool is_broken : 1; /* reset or write error */
+    bool is_connecting : 1;
+    bool is_runnable : 1;       /* in worker.runnable */
+    bool is_shut : 1;           /* we have finished writing (FIN sent) */
+    bool is_http2 : 1;          /* a client that speaks HTTP/2 */
+    bool is_refused : 1;        /* a client over the limit: not counted as a connection */
+    bool is_splice_blocked : 1; /* a pipe holds bytes that the socket did not take */
 };
 
 /* Memory for the protocol object of that kind, zeroed; size is the same in all calls for a kind.

@@ -24,7 +24,7 @@
 #include "worker/listener.h"
 
 #define STREAM_BYTES      4096 /* of an HTTP stream with its arena */
-#define STREAM_TCP_ARENA  64   /* names, for the log of a tunnel */
+#define STREAM_TCP_ARENA  40   /* names that are not long, for the log of a tunnel */
 #define STREAM_MAX_TRIES  11   /* attempts: the first, and retry.attempts */
 #define STREAM_MAX_RESENT 10   /* connections that may die, or refuse, under the same request */
 #define STREAM_MAX_RACES  16   /* for the last place at a backend */
@@ -127,8 +127,8 @@ struct stream {
     uint16_t status;                  /* that the client got */
     uint16_t tries;                   /* attempts that failed */
     uint16_t tried[STREAM_MAX_TRIES]; /* indexes of their backends */
-    uint32_t permit;                  /* of the backend's breaker; 0: an ordinary request */
     uint8_t resent;                   /* how often, because a connection failed it */
+    uint8_t nraces;                   /* places that another worker took at the last moment */
     bool has_head;                    /* an answer's head has been given to the client */
     bool is_tcp;                      /* from the first byte */
     bool is_tunnel;    /* raw bytes both ways: tcp, or an HTTP exchange after a 101 */
@@ -136,20 +136,20 @@ struct stream {
     bool is_grpc;      /* see grpc.h */
     bool is_counted;   /* among the requests in flight of its listener */
     bool wants_fresh;  /* take no idle connection: one has just failed us */
+    bool is_resumed;   /* the client's TLS session is another connection's */
     bool is_on_reused; /* the server connection came from the idle list */
     uint64_t cut_ms;   /* a tunnel whose listener or backend has left the configuration: its end; 0:
                           none */
     struct list queue_link; /* queue.c */
     uint64_t queued_us;     /* since when it waits there; 0: it does not */
     uint64_t queue_us;      /* how long it has waited */
-    uint8_t nraces;         /* places that another worker took at the last moment */
     uint64_t begin_us;      /* monotonic: head complete, tcp: accepted */
     uint64_t first_us;      /* first byte of the request */
     uint64_t connect_us;    /* connect began; 0: an idle connection was used */
     uint64_t connected_us;
     struct addr_ip client_ip;
-    struct slice tls_version; /* of the client; empty: none */
-    bool is_resumed;
+    uint32_t permit;              /* of the backend's breaker; 0: an ordinary request */
+    struct slice tls_version;     /* of the client; empty: none */
     struct splice_pipe *pipes[2]; /* splice.c: to the client, to the server */
     struct stream_block *blocks;  /* what did not fit into the arena */
     struct stream_http *http;     /* NULL: tcp */

@@ -21,11 +21,13 @@
 
 struct tcp_end {
     struct conn conn;
-    struct stream *stream;     /* here as in struct upstream_connecting */
-    struct listener *listener; /* client side */
-    struct backend *backend;   /* server side */
-    uint32_t tunnel_ms;        /* tcp mode: no byte either way for so long: closed */
-    bool is_bulk;              /* what comes from here is worth a pipe */
+    struct stream *stream; /* here as in struct upstream_connecting */
+    union {
+        struct listener *listener; /* client side */
+        struct backend *backend;   /* server side */
+    };
+    uint32_t tunnel_ms; /* tcp mode: no byte either way for so long: closed */
+    bool is_bulk;       /* what comes from here is worth a pipe */
 };
 
 static const struct end_ops tcp_ops;
