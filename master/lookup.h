@@ -7,8 +7,11 @@
  *   files    /etc/resolv.conf at lookup_new() and when it has changed (stat), /etc/hosts at each
  *            lookup, /dev/urandom whenever resolv.conf is read (query ids). Neither nsswitch.conf
  *            nor any module of the C library's resolver is used.
- *   sockets  UDP to name servers, TCP for answers that are too long; connect, send, recv.
- * Nothing is loaded lazily.
+ *   sockets  UDP to name servers, TCP for answers that are too long: socket, fcntl, setsockopt,
+ *            connect, sendto, writev, recvfrom
+ *   uname    the search list of a machine whose resolv.conf has none
+ * Without /dev/urandom c-ares 1.18 takes its ids from rand(), which strangers can foresee: a fence
+ * must leave it open. Nothing is loaded lazily.
  */
 #ifndef MASTER_LOOKUP_H
 #define MASTER_LOOKUP_H

@@ -356,6 +356,7 @@ def test_other_name_servers_come_with_a_reload(launch, dns, farm):
     other.put("web.test", A=HOSTS[1])
     port = free_port()
     daemon = launch(named(port, dns, [f"web.test:{farm.port}"]))
+    wait_lookups(daemon, "ok", 1)
     daemon.reload(named(port, other, [f"web.test:{farm.port}"]))
     assert ask(port) == (200, HOSTS[1])
     other.put("web.test", A=HOSTS[2])
@@ -492,6 +493,7 @@ def test_resolv_conf_says_whom_to_ask_and_what_to_append(launch, farm, etc):
         prefix = etc(resolv_conf="nameserver 127.53.0.1\nsearch not.test in.test\n")
         daemon = launch(http_config(port, [f"web:{farm.port}"]), prefix=prefix)
         assert ask(port) == (200, HOSTS[0])
+        wait_lookups(daemon, "ok", 1)
         assert first.asked("web.not.test") and first.asked("web.in.test") and not first.asked("web")
         with open(etc.folder / "resolv_conf", "w") as f:
             f.write("nameserver 127.53.0.2\nsearch in.test\n")
