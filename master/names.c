@@ -110,11 +110,16 @@ names_tell_changes(void)
     }
 }
 
+/* Now, or as soon as all children serve. */
 static bool
 can_reload(void)
 {
-    return master.state == MASTER_RUNNING && !upgrade_is_running();
+    return master.state == MASTER_STARTING ||
+           (master.state == MASTER_RUNNING && !upgrade_is_running());
 }
+
+static void
+schedule(void);
 
 static void
 on_timer(evutil_socket_t fd, short what, void *arg)
@@ -123,6 +128,10 @@ on_timer(evutil_socket_t fd, short what, void *arg)
         names_forget_changes();
     }
     if (list_is_empty(&names.changes)) {
+        return;
+    }
+    if (master.state == MASTER_STARTING) {
+        schedule();
         return;
     }
     names.last_ms = clock_mono_ms();

@@ -182,6 +182,47 @@ def test_a_cname_chain_is_followed_by_its_least_ttl(launch, dns, farm):
     assert seen(port, 2) == {HOSTS[1]}
 
 
+def test_a_ring_of_cnames_changes_nothing(launch, dns, farm):
+    dns.put("web.test", A=HOSTS[0])
+    port = free_port()
+    daemon = launch(named(port, dns, [f"web.test:{farm.port}"]))
+    wait_lookups(daemon, "ok", 1)
+    dns.put("web.test", CNAME="ring.test")
+    dns.put("ring.test", CNAME="web.test")
+    daemon.wait_log("name web.test: .*; its last addresses stay", SLOW)
+    assert places(daemon) == {HOSTS[0]} and ask(port) == (200, HOSTS[0])
+
+
+def test_two_upstreams_share_a_name(launch, dns, farm, scripted):
+    """One question, and each has its own port."""
+    dns.put("web.test", A=HOSTS[0])
+    other = scripted(fixed(b"other"), host=HOSTS[1])
+    port = free_port()
+    daemon = launch(named(port, dns, [f"web.test:{farm.port}"],
+                          upstreams={"other": {"backends": [{"address": f"web.test:{other.port}"}],
+                                               "health_check": False}},
+                          routes=[{"path": "/other", "upstream": "other"}]))
+    dns.put("web.test", A=HOSTS[1])
+    wait_places(daemon, [HOSTS[1]])
+    assert ids(daemon) == {f"web.test:{farm.port}@{HOSTS[1]}", f"web.test:{other.port}@{HOSTS[1]}"}
+    with Client(port) as client:
+        assert client.ask().body.decode() == HOSTS[1]
+        assert client.ask(target="/other").body == b"other"
+
+
+def test_a_listener_may_have_a_name(launch, dns, farm):
+    dns.put("here.test", A="127.0.0.1")
+    dns.put("web.test", A=HOSTS[0])
+    port = free_port()
+    config = named(port, dns, [f"web.test:{farm.port}"])
+    config["listeners"][0]["address"] = f"here.test:{port}"
+    daemon = launch(config)
+    assert ask(port) == (200, HOSTS[0])
+    dns.put("web.test", A=HOSTS[1])
+    wait_places(daemon, [HOSTS[1]])
+    assert ask(port) == (200, HOSTS[1])
+
+
 def test_an_answer_that_is_cut_is_asked_for_over_tcp_and_64_are_used(launch, dns):
     port = free_port()
     dns.put("many.test", A=[f"127.1.0.{n}" for n in range(1, 101)])
