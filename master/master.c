@@ -40,7 +40,9 @@
 
 struct master master;
 
-static struct event *signals[8];
+static const int signal_numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1, SIGUSR2};
+#define NSIGNALS (sizeof(signal_numbers) / sizeof(signal_numbers[0]))
+static struct event *signals[NSIGNALS];
 static struct event *tick, *watchdog;
 static struct load *load; /* of the first configuration */
 
@@ -283,7 +285,6 @@ every(uint64_t ms, event_callback_fn on_event)
 static int
 open_loop(void)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1, SIGUSR2};
     struct event_config *config = event_config_new();
     signal(SIGPIPE, SIG_IGN); /* of a client of the control socket that has gone */
     event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
@@ -292,8 +293,8 @@ open_loop(void)
     if (!master.base) {
         return -1;
     }
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        signals[i] = evsignal_new(master.base, numbers[i], on_signal, NULL);
+    for (size_t i = 0; i < NSIGNALS; i++) {
+        signals[i] = evsignal_new(master.base, signal_numbers[i], on_signal, NULL);
         if (!signals[i] || event_add(signals[i], NULL) != 0) {
             return -1;
         }
@@ -304,10 +305,24 @@ open_loop(void)
     return tick && stop_open() == 0 ? 0 : -1;
 }
 
+/* At the very end: a signal that comes now (a new master passes its own on to a former one) must
+ * not become the exit status. */
+static void
+block_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < NSIGNALS; i++) {
+        sigaddset(&set, signal_numbers[i]);
+    }
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 static void
 close_loop(void)
 {
-    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+    block_signals();
+    for (size_t i = 0; i < NSIGNALS; i++) {
         if (signals[i]) {
             event_free(signals[i]);
         }
