@@ -89,6 +89,17 @@ def test_over_http2_a_stream_is_refused_and_the_others_go_on(limited, held):
         assert client.ask().status == 200
 
 
+def test_grpc_is_told_in_its_own_words(limited, held):
+    akashd = limited(held, 1, workers=1)
+    with Client(akashd.port) as busy, H2Client(akashd.port) as client:
+        busy.request()
+        held.gate.wait_waiting(1)
+        answer = client.ask("POST", "/a.B/C", [("Content-Type", "application/grpc"), ("TE", "trailers")], b"\0" * 5)
+        assert answer.status == 200 and answer.fields.get("grpc-status") == "8"  # RESOURCE_EXHAUSTED
+        held.gate.release()
+        assert busy.response().status == 200
+
+
 def test_who_waits_in_a_queue_is_under_way(launch, held):
     port = free_port()
     backend = {"address": held.address, "max_connections": 1}
