@@ -65,6 +65,7 @@ follow_retry_ms(unsigned failures, uint32_t random)
     return ms + random % (ms / 10 + 1);
 }
 
+/* Seeded by lookup_new(). */
 static uint32_t
 random_now(void)
 {
@@ -377,7 +378,6 @@ follow_new(struct event_base *base, struct shm *shm, follow_tell *tell, void *ar
     }
     *follow = (struct follow){.base = base, .shm = shm, .tell = tell, .arg = arg};
     list_init(&follow->names);
-    srandom((unsigned)clock_mono_us());
     follow->timer = event_new(base, -1, 0, on_timer, follow);
     if (!follow->timer) {
         free(follow);

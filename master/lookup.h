@@ -10,8 +10,9 @@
  *   sockets  UDP to name servers, TCP for answers that are too long: socket, fcntl, setsockopt,
  *            connect, sendto, writev, recvfrom
  *   uname    the search list of a machine whose resolv.conf has none
- * Without /dev/urandom c-ares 1.18 takes its ids from rand(), which strangers can foresee: a fence
- * must leave it open. Nothing is loaded lazily.
+ *   getrandom, once for each channel
+ * Without /dev/urandom c-ares 1.18 takes its ids from rand(): it is seeded here so that strangers
+ * cannot foresee them, but a fence does better to leave the file open. Nothing is loaded lazily.
  */
 #ifndef MASTER_LOOKUP_H
 #define MASTER_LOOKUP_H

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define TIMEOUT_MS  1000 /* of the first try; c-ares doubles it */
 #define TRIES       2
@@ -120,9 +121,20 @@ set_servers(struct lookup *lookup)
     return status == ARES_SUCCESS ? 0 : -1;
 }
 
+/* Ids of queries must not be foreseen, even where c-ares may not read /dev/urandom. */
+static void
+seed_rand(void)
+{
+    unsigned seed;
+    if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) == (ssize_t)sizeof(seed)) {
+        srandom(seed); /* of glibc's rand() as well */
+    }
+}
+
 static int
 channel_open(struct lookup *lookup)
 {
+    seed_rand();
     /* lookups: the hosts file is all that ares_getaddrinfo() is asked for. */
     struct ares_options options = {.timeout = TIMEOUT_MS,
                                    .tries = TRIES,
