@@ -230,6 +230,10 @@ struct conf_upstream {
         uint32_t connections, idle, requests, lifetime;
     } keepalive;
     struct conf_upstream_timeouts timeouts;
+    struct conf_local {
+        struct addr_ip *addrs;
+        unsigned count;
+    } source; /* that connections to the backends come from */
 };
 
 /* A condition on the value of a field or of a parameter of the query. */

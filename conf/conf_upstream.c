@@ -385,6 +385,20 @@ parse_retry(struct conf_upstream *up, struct node *node)
 }
 
 static void
+parse_source(struct conf_build *build, struct conf_upstream *up, const struct node *list)
+{
+    up->source.addrs =
+        conf_arena_array(build->arena, list ? list->count : 0, sizeof(*up->source.addrs));
+    for (struct node *child = list ? list->first : NULL; child; child = child->next) {
+        struct addr_ip *ip = &up->source.addrs[up->source.count];
+        if (child->kind == NODE_STRING && !child->is_bad &&
+            addr_ip_parse(slice_from_str(child->text), ip) == 0) {
+            up->source.count++;
+        }
+    }
+}
+
+static void
 check_upstream(struct conf_build *build, struct conf_upstream *up, struct node *node)
 {
     const char *expect = node_text(node_get(node, "health_check"), "expect");
@@ -394,6 +408,7 @@ check_upstream(struct conf_build *build, struct conf_upstream *up, struct node *
     }
     parse_hash_key(up);
     parse_retry(up, node);
+    parse_source(build, up, node_get(node, "source"));
     check_backends(build, up, node);
     if (up->tls) {
         conf_check_upstream_tls(build, up, node_get(node, "tls"));

@@ -386,6 +386,11 @@ const struct option option_table[] = {
      IN(conf_upstream, protocol), .words = "http1|h2",
      .help = "What the backends speak in http mode: HTTP/1.1, or HTTP/2: over TLS by ALPN, in "
              "cleartext with prior knowledge."},
+    {OWN_UPSTREAM, "source", TYPE_IP, "[]", .flags = OPT_LIST | OPT_ONE | OPT_SHORT,
+     .shown = "chosen by the kernel",
+     .help = "Addresses of this machine that connections to the backends come from, health checks "
+             "included. Several of one family take turns, for more connections than one has ports; a "
+             "backend of a family that has none is connected to from whatever the kernel chooses."},
     {OWN_UPSTREAM, "timeouts", TYPE_OBJECT, "{}", IN(conf_upstream, timeouts),
      .object = OWN_UPSTREAM_TIMEOUTS, .help = "Deadlines towards backends."},
 

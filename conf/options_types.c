@@ -375,6 +375,13 @@ read_cidr(struct reading *r)
     return r->node->kind == NODE_STRING && cidr_parse(slice_from_str(r->node->text), &net) == 0;
 }
 
+static bool
+read_ip(struct reading *r)
+{
+    struct addr_ip ip;
+    return r->node->kind == NODE_STRING && addr_ip_parse(slice_from_str(r->node->text), &ip) == 0;
+}
+
 /* Microseconds between two, rounded: at most a million a second. */
 static bool
 read_rate(struct reading *r)
@@ -448,6 +455,7 @@ static const struct {
     [TYPE_ADDRESS] = {read_address, "an address such as \"127.0.0.1:8081\"", true},
     [TYPE_BIND] = {read_bind, "an address such as \":8080\" or \"127.0.0.1:8080\"", true},
     [TYPE_CIDR] = {read_cidr, "a network such as \"10.0.0.0/8\"", false},
+    [TYPE_IP] = {read_ip, "an address such as \"10.0.0.1\" or \"2001:db8::1\"", false},
     [TYPE_RATE] = {read_rate, "a rate such as \"100/s\", \"6000/m\" or \"10/h\"", false},
     [TYPE_KEY] = {read_key, NULL, true},
 };

@@ -181,6 +181,14 @@ probe_open(struct probe *p)
     if (fd < 0) {
         return -1;
     }
+    static unsigned turn;
+    const struct conf_local *source = &p->backend->upstream->source;
+    if (source->count > 0 && addr_bind_source(fd, to, source->addrs, source->count, turn++) != 0) {
+        int error = errno;
+        close(fd);
+        errno = error;
+        return -1;
+    }
     int on = 1;
     if (to->sa.sa_family != AF_UNIX) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));

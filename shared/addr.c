@@ -340,6 +340,23 @@ addr_unmap(struct addr *a)
     }
 }
 
+int
+addr_bind_source(int fd, const struct addr *to, const struct addr_ip *sources, unsigned n,
+                 unsigned turn)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const struct addr_ip *ip = &sources[(turn + i) % n];
+        if (ip->family == to->sa.sa_family) {
+            struct addr from;
+            int on = 1;
+            addr_from_ip(ip, 0, &from);
+            setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
+            return bind(fd, &from.sa, from.len);
+        }
+    }
+    return 0;
+}
+
 static struct slice
 unix_path(const struct addr *a)
 {

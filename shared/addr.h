@@ -86,6 +86,12 @@ addr_format(const struct addr *a, char *buf);
 size_t
 addr_ip_format(const struct addr_ip *ip, char *buf);
 
+/* Before a connect() to to: from the next of these n addresses, of which turn chooses one of to's
+ * family; the port is the kernel's choice at the connect(). None of that family: from any. 0, or -1
+ * with errno. */
+int
+addr_bind_source(int fd, const struct addr *to, const struct addr_ip *sources, unsigned n,
+                 unsigned turn);
 bool
 addr_eq(const struct addr *a, const struct addr *b);
 

@@ -158,10 +158,17 @@ new_socket(int family)
 
 /* A tunnel may be silent for long: keep-alive finds a peer that went without a word. */
 static int
-open_socket(const struct addr *to, bool is_tunnel)
+open_socket(const struct addr *to, const struct conf_local *source, bool is_tunnel)
 {
+    static unsigned turn;
     int fd = new_socket(to->sa.sa_family);
     if (fd < 0) {
+        return -1;
+    }
+    if (source->count > 0 && addr_bind_source(fd, to, source->addrs, source->count, turn++) != 0) {
+        int error = errno;
+        close(fd);
+        errno = error;
         return -1;
     }
     if (to->sa.sa_family != AF_UNIX) {
@@ -247,14 +254,18 @@ upstream_connect(struct stream *s)
     }
     s->state = STREAM_CONNECT;
     s->connect_us = worker_now_us();
-    int fd = open_socket(to, s->is_tcp);
+    int fd = open_socket(to, &s->upstream->source, s->is_tcp);
     struct conn *c = fd >= 0 ? open_conn(s, b, fd) : NULL;
     if (!c) {
         int error = errno;
         shm_gauge_sub(worker.row, b->upstream_open);
         shm_gauge_sub(worker.row, b->open);
         log_no_socket(s, error);
-        stream_fail(s, REASON_internal);
+        if (error == EADDRNOTAVAIL) { /* upstream.source */
+            stream_on_connect_failed(s, REASON_connect_failed);
+        } else {
+            stream_fail(s, REASON_internal);
+        }
         return;
     }
     if (c->kind == CONN_HTTP2_UPSTREAM) {

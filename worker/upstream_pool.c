@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "conf/backend_state.h"
+#include "shared/hash.h"
 #include "shared/log.h"
 #include "worker/http1_upstream.h"
 #include "worker/http2_upstream.h"
@@ -64,6 +65,18 @@ upstream_drop_if_unused(struct backend *b)
     }
 }
 
+static uint64_t
+source_digest(const struct conf_upstream *up)
+{
+    uint64_t digest = HASH_BEGIN;
+    for (unsigned i = 0; i < up->source.count; i++) {
+        const struct addr_ip *ip = &up->source.addrs[i];
+        digest = hash_bytes(digest, ip->bytes, sizeof(ip->bytes));
+        digest = hash_bytes(digest, &ip->family, sizeof(ip->family));
+    }
+    return digest;
+}
+
 static void
 apply_upstream(const struct conf_upstream *up)
 {
@@ -82,6 +95,8 @@ apply_upstream(const struct conf_upstream *up)
         bool is_new = b->addr.len == 0;
         bool has_moved = !addr_eq(&b->addr, &cb->addr);
         has_moved = upstream_tls_apply(b, cb) || has_moved || b->is_h2 != (up->protocol == CONF_H2);
+        has_moved |= b->source != source_digest(up);
+        b->source = source_digest(up);
         b->is_h2 = up->protocol == CONF_H2;
         b->addr = cb->addr;
         b->max_connections = cb->max_connections;
@@ -152,7 +167,8 @@ unsigned
 upstream_epoch_of(const struct backend *b, const struct conf_backend *cb)
 {
     bool is_current = addr_eq(&b->addr, &cb->addr) && upstream_tls_is_current(b, cb) &&
-                      b->is_h2 == (cb->upstream->protocol == CONF_H2);
+                      b->is_h2 == (cb->upstream->protocol == CONF_H2) &&
+                      b->source == source_digest(cb->upstream);
     return is_current ? b->epoch : b->epoch - 1;
 }
 

@@ -107,6 +107,7 @@ class Connection:
 
     def __init__(self, backend, sock, index):
         self.backend, self.index = backend, index
+        self.peer = sock.getpeername()
         self.wire = Wire(sock)
         self.requests = []
         self.malformed = None  # why the bytes are no strict HTTP, if they are not
