@@ -102,12 +102,20 @@ class Exchange:
         self.connection.reset()
 
 
+def peer_of(sock):
+    """None: it has gone already, as a health check by tcp does."""
+    try:
+        return sock.getpeername()
+    except OSError:
+        return None
+
+
 class Connection:
     """One connection that akashd opened."""
 
     def __init__(self, backend, sock, index):
         self.backend, self.index = backend, index
-        self.peer = sock.getpeername()
+        self.peer = peer_of(sock)
         self.wire = Wire(sock)
         self.requests = []
         self.malformed = None  # why the bytes are no strict HTTP, if they are not
