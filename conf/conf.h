@@ -149,6 +149,7 @@ struct conf_backend {
     struct conf_upstream *upstream;
     unsigned index;         /* in its upstream */
     struct addr check_addr; /* where the health check goes */
+    uint64_t sticky_tag;    /* that stands for it in cookies: shared/sticky.h */
     const char *tls_name;   /* that its certificate must have; NULL: none, or no TLS */
 };
 
@@ -204,6 +205,12 @@ struct conf_retry {
     uint32_t per_try_timeout;
 };
 
+struct conf_sticky {
+    const char *cookie, *secret, *path;
+    uint64_t ttl; /* ms; 0: none */
+    bool secure;
+};
+
 struct conf_upstream {
     const char *name;
     unsigned slot;
@@ -230,6 +237,7 @@ struct conf_upstream {
         uint32_t connections, idle, requests, lifetime;
     } keepalive;
     struct conf_upstream_timeouts timeouts;
+    struct conf_sticky *sticky; /* NULL: none */
     struct conf_local {
         struct addr_ip *addrs;
         unsigned count;

@@ -9,6 +9,7 @@
 #include "conf/path_set.h"
 #include "conf/schedule.h"
 #include "shared/shm.h"
+#include "shared/sticky.h"
 
 /* ---- backends ---- */
 
@@ -410,6 +411,10 @@ check_upstream(struct conf_build *build, struct conf_upstream *up, struct node *
     parse_retry(up, node);
     parse_source(build, up, node_get(node, "source"));
     check_backends(build, up, node);
+    for (unsigned i = 0; up->sticky && up->sticky->secret && i < up->nbackends; i++) {
+        struct conf_backend *b = &up->backends[i];
+        b->sticky_tag = sticky_tag(slice_from_str(up->sticky->secret), up->name, b->id);
+    }
     if (up->tls) {
         conf_check_upstream_tls(build, up, node_get(node, "tls"));
     }

@@ -386,6 +386,12 @@ const struct option option_table[] = {
      IN(conf_upstream, protocol), .words = "http1|h2",
      .help = "What the backends speak in http mode: HTTP/1.1, or HTTP/2: over TLS by ALPN, in "
              "cleartext with prior knowledge."},
+    {OWN_UPSTREAM, "sticky", TYPE_OBJECT, "false", IN(conf_upstream, sticky),
+     .flags = OPT_FALSE | OPT_SHORT | OPT_POINTER, .object = OWN_STICKY,
+     .help = "In http mode a cookie keeps a client on the backend that served it first, over reloads, "
+             "upgrades and any number of machines with the same file. While that backend has no room "
+             "another serves; when it is down, drained, in maintenance or has failed the request, the "
+             "algorithm chooses another, which the client gets a cookie for."},
     {OWN_UPSTREAM, "source", TYPE_IP, "[]", .flags = OPT_LIST | OPT_ONE | OPT_SHORT,
      .shown = "chosen by the kernel",
      .help = "Addresses of this machine that connections to the backends come from, health checks "
@@ -503,6 +509,20 @@ const struct option option_table[] = {
     {OWN_BACKOFF, "max", TYPE_DURATION, "\"250ms\"", 0, 60 * SECOND, IN(conf_backoff, max),
      .help = "The greatest limit."},
 
+    {OWN_STICKY, "cookie", TYPE_NAME, "\"akash\"", 1, 64, IN(conf_sticky, cookie),
+     .help = "Its name. Backends do not see it."},
+    {OWN_STICKY, "secret", TYPE_TEXT, NULL, 16, 255, IN(conf_sticky, secret),
+     .flags = OPT_REQUIRED,
+     .help = "What it is signed with, at least 16 bytes; the same on all machines. ${NAME} takes it "
+             "from the environment."},
+    {OWN_STICKY, "ttl", TYPE_DURATION, "0", 0, 12 * MONTH, IN(conf_sticky, ttl),
+     .help = "How long it holds; it is renewed after half of that. 0: until the browser ends."},
+    {OWN_STICKY, "path", TYPE_PREFIX, "\"/\"", 1, 255, IN(conf_sticky, path),
+     .help = "Requests below this path carry it."},
+    {OWN_STICKY, "secure", TYPE_BOOL, "false", IN(conf_sticky, secure),
+     .help = "true: never over cleartext (for a listener behind something that ends TLS). Where the "
+             "listener speaks TLS it is always so."},
+
     {OWN_KEEPALIVE, "connections", TYPE_COUNT, "256", 0, 65535,
      IN(conf_keepalive, connections), .help = "Idle ones for each worker and backend."},
     {OWN_KEEPALIVE, "idle", TYPE_DURATION, "\"60s\"", 0, MONTH, IN(conf_keepalive, idle),
@@ -603,6 +623,7 @@ const struct option_object option_objects[OWN_COUNT] = {
     [OWN_UPSTREAM] = {"upstream", sizeof(struct conf_upstream), "A member of upstreams."},
     [OWN_BACKEND] = {"backend", sizeof(struct conf_backend), "An element of backends."},
     [OWN_HEALTH] = {"health_check", sizeof(struct conf_health), NULL},
+    [OWN_STICKY] = {"sticky", sizeof(struct conf_sticky), NULL},
     [OWN_KEEPALIVE] = {"keepalive", sizeof(struct conf_keepalive), NULL},
     [OWN_UPSTREAM_TIMEOUTS] = {"upstream timeouts", sizeof(struct conf_upstream_timeouts),
                                "Timeouts of an upstream; 0 is none."},

@@ -42,6 +42,7 @@ enum option_owner {
     OWN_BREAKER,
     OWN_QUEUE,
     OWN_RETRY,
+    OWN_STICKY,
     OWN_BUDGET,
     OWN_BACKOFF,
     OWN_SHORT, /* keys of the short form that are called otherwise in the long one */

@@ -17,6 +17,7 @@
 #include "worker/retry.h"
 #include "worker/route.h"
 #include "worker/splice.h"
+#include "worker/sticky.h"
 #include "worker/stream_private.h"
 #include "worker/upstream.h"
 #include "worker/worker.h"
@@ -393,6 +394,7 @@ stream_begin(struct stream *s)
     }
     limit_total(s);
     retry_deposit(s);
+    sticky_begin(s);
     upstream_acquire(s, conf_upstream_pool(s->upstream, path));
 }
 
@@ -601,6 +603,7 @@ stream_send_answer(struct stream *s, struct http_msg *m)
     s->has_head = true;
     buf_free(&s->http->sent_body);
     limit_put_fields(s, m);
+    sticky_put_field(s, m);
     route_edit_answer(s, m);
     s->client.ops->send_head(s, &s->client, m);
 }

@@ -12,6 +12,7 @@
 #include "worker/http1_upstream.h"
 #include "worker/http2_upstream.h"
 #include "worker/queue.h"
+#include "worker/sticky.h"
 #include "worker/stream.h"
 #include "worker/tcp.h"
 #include "worker/worker.h"
@@ -147,6 +148,10 @@ random_number(const void *arg)
 static struct conf_backend *
 pick(const struct stream *s)
 {
+    struct conf_backend *own = sticky_backend(s);
+    if (own && is_usable_for(own, s)) {
+        return own;
+    }
     struct balance_view view = {
         .is_usable = is_usable_for,
         .active = active_of,

@@ -26,6 +26,7 @@
 #include "worker/operator.h"
 #include "worker/prepare.h"
 #include "worker/queue.h"
+#include "worker/sticky.h"
 #include "worker/stream.h"
 #include "worker/upstream.h"
 
@@ -71,7 +72,8 @@ make_room(const struct conf *conf)
         worker.head_size = bytes;
     }
     if (fields > worker.max_fields) {
-        struct http_field *all = realloc(worker.fields, (fields + LIMIT_FIELDS) * sizeof(*all));
+        struct http_field *all =
+            realloc(worker.fields, (fields + LIMIT_FIELDS + STICKY_FIELDS) * sizeof(*all));
         if (!all) {
             return -1;
         }

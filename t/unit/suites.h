@@ -28,6 +28,7 @@
     X(shm) \
     X(shm_fold) \
     X(clients) \
+    X(sticky) \
     X(log) \
     X(title) \
     X(transport_plain) \
