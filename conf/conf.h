@@ -107,6 +107,8 @@ struct conf_listener {
     struct conf_tls *tls;           /* NULL: cleartext */
     uint32_t max_connections;       /* 0: none of its own */
     bool forwarded_headers;
+    struct cidr *accept_proxy; /* whose PROXY header is required; AF_UNIX: peers of Unix sockets */
+    unsigned naccept_proxy;
     struct cidr *trusted_proxies;
     unsigned ntrusted_proxies;
     struct conf_rate_limit *rate_limit; /* NULL: none */

@@ -47,6 +47,17 @@ conf_resolve_one(struct conf_build *build, struct node *node, bool may_be_any, s
     return 0;
 }
 
+/* "unix" is the network of all peers that have no address. */
+static bool
+read_network(const char *text, struct cidr *net)
+{
+    if (strcmp(text, "unix") == 0) {
+        *net = (struct cidr){.net.family = AF_UNIX};
+        return true;
+    }
+    return cidr_parse(slice_from_str(text), net) == 0;
+}
+
 void
 conf_read_networks(struct conf_build *build, const struct node *list, struct cidr **out,
                    unsigned *n)
@@ -55,7 +66,7 @@ conf_read_networks(struct conf_build *build, const struct node *list, struct cid
     *out = conf_arena_array(build->arena, list ? list->count : 0, sizeof(**out));
     for (struct node *child = list ? list->first : NULL; child; child = child->next) {
         if (child->kind == NODE_STRING && !child->is_bad &&
-            cidr_parse(slice_from_str(child->text), &(*out)[*n]) == 0) {
+            read_network(child->text, &(*out)[*n])) {
             (*n)++;
         }
     }

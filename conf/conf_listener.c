@@ -110,6 +110,8 @@ static void
 check_listener(struct conf_build *build, struct conf_listener *listener, struct node *node)
 {
     check_addresses(build, listener, node);
+    conf_read_networks(build, node_get(node, "accept_proxy"), &listener->accept_proxy,
+                       &listener->naccept_proxy);
     conf_read_networks(build, node_get(node, "trusted_proxies"), &listener->trusted_proxies,
                        &listener->ntrusted_proxies);
     if (!listener->name) {

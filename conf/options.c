@@ -130,10 +130,16 @@ const struct option option_table[] = {
      .help = "Append X-Forwarded-For; set X-Forwarded-Proto, X-Forwarded-Host and X-Request-ID."},
     {OWN_LISTENER, "backlog", TYPE_COUNT, "4096", 1, 1 << 20, IN(conf_listener, backlog),
      .flags = OPT_SHORT, .help = "Connections the kernel holds until they are accepted."},
+    {OWN_LISTENER, "accept_proxy", TYPE_PEER, "[]", .flags = OPT_LIST | OPT_ONE | OPT_SHORT,
+     .help = "Networks whose connections begin with a header of the PROXY protocol, version 1 or 2; "
+             "\"unix\" is every peer of a Unix socket. From them it is required, before TLS, and the "
+             "address that it tells is the client's in everything; without it, or with a malformed "
+             "one, the connection is closed. From anyone else it is not understood."},
     {OWN_LISTENER, "trusted_proxies", TYPE_CIDR, "[]", .flags = OPT_LIST | OPT_SHORT,
      .help = "Networks whose X-Forwarded-* fields and X-Request-ID are believed and kept. The client "
              "is then the last address of X-Forwarded-For that is in none of them: for limits, "
-             "ip_hash and the access log."},
+             "ip_hash and the access log. Behind accept_proxy it is the address told there that "
+             "must be in them."},
     {OWN_LISTENER, "rate_limit", TYPE_OBJECT, NULL, IN(conf_listener, rate_limit),
      .flags = OPT_SHORT | OPT_POINTER, .object = OWN_RATE_LIMIT,
      .help = "How many requests a client may send."},

@@ -73,6 +73,7 @@ enum option_type {
     TYPE_BIND, /* an address, also :port */
     TYPE_CIDR,
     TYPE_IP,   /* an address without port */
+    TYPE_PEER, /* a network, or "unix" */
     TYPE_RATE, /* "100/s", "6000/m": the number is microseconds between two */
     TYPE_KEY,  /* what tells requests apart: one of row->words, ":NAME" stands for a field's name */
     TYPE_OBJECT, /* row->object */

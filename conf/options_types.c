@@ -382,6 +382,12 @@ read_ip(struct reading *r)
     return r->node->kind == NODE_STRING && addr_ip_parse(slice_from_str(r->node->text), &ip) == 0;
 }
 
+static bool
+read_peer(struct reading *r)
+{
+    return read_cidr(r) || (r->node->kind == NODE_STRING && strcmp(r->node->text, "unix") == 0);
+}
+
 /* Microseconds between two, rounded: at most a million a second. */
 static bool
 read_rate(struct reading *r)
@@ -456,6 +462,7 @@ static const struct {
     [TYPE_BIND] = {read_bind, "an address such as \":8080\" or \"127.0.0.1:8080\"", true},
     [TYPE_CIDR] = {read_cidr, "a network such as \"10.0.0.0/8\"", false},
     [TYPE_IP] = {read_ip, "an address such as \"10.0.0.1\" or \"2001:db8::1\"", false},
+    [TYPE_PEER] = {read_peer, "a network such as \"10.0.0.0/8\", or \"unix\"", false},
     [TYPE_RATE] = {read_rate, "a rate such as \"100/s\", \"6000/m\" or \"10/h\"", false},
     [TYPE_KEY] = {read_key, NULL, true},
 };

@@ -10,6 +10,7 @@
 #include "shared/clients.h"
 #include "shared/log.h"
 #include "worker/conn.h"
+#include "worker/greet.h"
 #include "worker/worker.h"
 
 #define LOG_INTERVAL_MS 60000
@@ -88,7 +89,8 @@ client_limit_count_all(struct listener *l)
 {
     list_for_each (it, &l->clients) {
         struct conn *c = container_of(it, struct conn, owned);
-        if (c->client_place == 0 && !c->is_refused && !is_exempt(l->conf, &c->peer)) {
+        bool is_known = !c->is_refused && !greet_is_under_way(c);
+        if (is_known && c->client_place == 0 && !is_exempt(l->conf, &c->peer)) {
             take(l, &c->peer, CLIENTS_COUNT_MAX, &c->client_place);
         }
     }

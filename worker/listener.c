@@ -13,6 +13,7 @@
 #include "shared/tls.h"
 #include "worker/client_limit.h"
 #include "worker/conn.h"
+#include "worker/greet.h"
 #include "worker/http1_client.h"
 #include "worker/http2_client.h"
 #include "worker/tcp.h"
@@ -209,86 +210,6 @@ listener_release_client(struct listener *l, struct conn *c)
     }
 }
 
-static bool
-has_agreed_on_http2(const struct conn *c, const struct listener *l)
-{
-    return l->conf->http2 && c->io.ops == &transport_tls_ops &&
-           slice_eq(transport_tls_alpn(&c->io), SLICE("h2"));
-}
-
-/* The first protocol of a connection whose transport is ready. In cleartext http1_client.c meets
- * the preface of HTTP/2. */
-static void
-begin_protocol(struct conn *c, struct listener *l)
-{
-    if (l->conf->mode == CONF_TCP) {
-        conn_watch(c);
-        tcp_client_begin(c, l);
-    } else if (has_agreed_on_http2(c, l)) {
-        http2_client_begin(c, l, slice_of(NULL, 0));
-    } else {
-        http1_client_begin(c, l);
-    }
-}
-
-/* A client that is still shaking hands has no protocol object yet. */
-struct handshaking {
-    struct conn conn;
-    struct listener *listener;
-};
-
-static void
-fail_handshake(struct handshaking *hs)
-{
-    shm_count(&worker.row->failures[REASON_handshake_failed], 1);
-    log_debug("listener %s: TLS handshake failed: %s", hs->listener->name,
-              transport_tls_error(&hs->conn.io));
-    struct listener *l = hs->listener;
-    hs->conn.is_broken = true; /* nothing more to say */
-    listener_release_client(l, &hs->conn);
-    conn_close(&hs->conn);
-}
-
-static void
-on_handshake_event(struct conn *c, unsigned what)
-{
-    struct handshaking *hs = (struct handshaking *)c;
-    if (what & (CONN_READ_DUE | CONN_BROKEN)) {
-        fail_handshake(hs);
-        return;
-    }
-    int r = c->io.ops->handshake(&c->io);
-    if (r == IO_AGAIN && c->has_hup) {
-        r = c->io.ops->handshake(&c->io); /* no second edge tells of a FIN that came with data */
-    }
-    if (r == IO_AGAIN) {
-        return;
-    }
-    if (r != 1) {
-        fail_handshake(hs);
-        return;
-    }
-    shm_count(transport_tls_is_resumed(&c->io) ? &worker.row->tls_resumed : &worker.row->tls_full,
-              1);
-    c->is_readable = true; /* data may have come with the last flight */
-    begin_protocol(c, hs->listener);
-}
-
-static void
-begin_client(struct conn *c, struct listener *l)
-{
-    if (!l->conf->tls) {
-        begin_protocol(c, l);
-        return;
-    }
-    struct handshaking *hs = (struct handshaking *)c;
-    uint32_t timeout = l->conf->timeouts.handshake;
-    hs->listener = l;
-    c->on_event = on_handshake_event;
-    conn_watch(c);
-    conn_set_read_due(c, timeout ? worker_now_ms() + timeout : 0);
-}
-
 /* ---- limits ---- */
 
 /* Close this worker's longest idle keep-alive client. false: there is none. */
@@ -335,7 +256,8 @@ admit_address(struct listener *l, const struct addr_ip *ip, uint32_t *place)
 static bool
 admit(struct listener *l, const struct addr_ip *ip, uint32_t *place)
 {
-    if (!admit_address(l, ip, place)) {
+    *place = 0;
+    if (!greet_expects_header(l, ip) && !admit_address(l, ip, place)) {
         return false;
     }
     if (count_client(l) || (close_longest_idle() && count_client(l))) {
@@ -439,7 +361,7 @@ on_accepted(struct listener *l, int fd, const struct sockaddr *sa, socklen_t len
     struct conn *c = open_client(l, fd, &peer);
     if (c) {
         c->client_place = place;
-        begin_client(c, l);
+        greet_client(c, l);
     } else {
         uncount_client(l, place);
     }
@@ -578,10 +500,11 @@ drain_clients(struct listener *l)
 {
     list_for_each_safe (it, &l->clients) {
         struct conn *c = container_of(it, struct conn, owned);
-        if (c->kind != CONN_HTTP_CLIENT || c->on_event == on_handshake_event) {
+        if (greet_is_under_way(c)) {
+            greet_drain(c);
+        } else if (c->kind != CONN_HTTP_CLIENT) {
             continue;
-        }
-        if (c->is_http2) {
+        } else if (c->is_http2) {
             http2_client_drain(c);
         } else {
             http1_client_drain(c);

@@ -14,6 +14,7 @@ from harness import PATIENCE, Client, Load, adopt_orphans, free_port, http_confi
 from harness.akashd import binary
 from harness.backend import fixed, tcp_echo
 from harness.fronts import FRONTS
+from harness.proxyline import behind, v1
 
 TLS = next(front for front in FRONTS if front.scheme == "https")
 OTHER = "127.0.0.2"
@@ -252,6 +253,82 @@ def switch(x):
     x.body()
     x.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n")
     tcp_echo(x.connection)
+
+
+# -- behind a proxy
+
+PROXIED = {"accept_proxy": ["127.0.0.1"]}
+
+
+def proxied(port, source, count):
+    """Connections of a proxy for a client, each with its header and a request."""
+    clients = connect(port, count)
+    for client in clients:
+        client.send(v1(source, "::1" if ":" in source else "198.51.100.1") if source else b"PROXY UNKNOWN\r\n")
+    return clients
+
+
+def test_behind_a_proxy_the_client_in_the_header_counts(limited):
+    akashd = limited(3, listener=PROXIED)
+    one, refused = split(proxied(akashd.port, "192.0.2.7", 8))
+    assert len(one) == 3 and {a.status for a in refused} == {503}
+    assert all(a.fields.get("Retry-After") == "1" for a in refused)
+    two, _ = split(proxied(akashd.port, "192.0.2.8", 8))
+    assert len(two) == 3
+    six, _ = split(proxied(akashd.port, "2001:db8::7", 2) + proxied(akashd.port, "2001:db8::8", 2))
+    assert len(six) == 3
+    checks, _ = split(proxied(akashd.port, None, 6))  # the proxy speaks for itself
+    assert len(checks) == 6
+    assert len(split(connect(akashd.port, 5, OTHER))[0]) == 3  # without a header: it need not send one
+    akashd.wait_metric("akash_clients_refused_total", lambda v: v == 13, listener="web")
+    for client in one[:2]:
+        client.close()
+    akashd.wait_metric("akash_listener_connections", lambda v: v <= 16, listener="web")
+    assert len(split(proxied(akashd.port, "192.0.2.7", 8))[0]) == 2
+    close_all(one + two + six + checks)
+
+
+def test_behind_a_proxy_who_waits_for_its_header_is_nobody_yet(limited):
+    akashd = limited(2, listener=PROXIED)
+    waiting = connect(akashd.port, 10)
+    change(akashd, connections_per_client=3)
+    for client in waiting:
+        client.send(v1("192.0.2.7"))
+    inside, _ = split(waiting)
+    assert len(inside) == 3
+    close_all(inside)
+
+
+def test_behind_a_proxy_tls_is_closed_without_a_handshake(limited):
+    akashd = limited(1, listener={**TLS.listener(), **PROXIED})
+    with behind(TLS, akashd.port, v1("192.0.2.7")) as first:
+        assert first.ask().status == 200
+        for _ in range(3):
+            client = Client(akashd.port)
+            client.send(v1("192.0.2.7"))
+            try:
+                client.ended()
+                assert not client.received
+            except ConnectionResetError:
+                pass
+            client.close()
+        akashd.wait_metric("akash_clients_refused_total", lambda v: v == 3, listener="web")
+        with behind(TLS, akashd.port, v1("192.0.2.9")) as other:
+            assert other.ask().status == 200
+    assert not akashd.metrics().value("akash_failures_total", reason="handshake_failed")
+
+
+def test_behind_a_proxy_those_that_linger_are_few(limited):
+    akashd = limited(1, workers=1, listener=PROXIED)
+    with proxied(akashd.port, "192.0.2.7", 1)[0] as first:
+        assert first.ask().status == 200
+        base = akashd.workers()[0].fds()
+        crowd = proxied(akashd.port, "192.0.2.7", 150)
+        akashd.wait_metric("akash_clients_refused_total", lambda v: v == 150, listener="web")
+        assert akashd.workers()[0].fds() - base <= 64
+        assert connections(akashd) == 1
+        until(lambda: akashd.workers()[0].fds() <= base, "those that linger to be let go")
+        close_all(crowd)
 
 
 @pytest.mark.timeout(120)

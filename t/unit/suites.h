@@ -24,6 +24,7 @@
     X(tls_client) \
     X(transport_tls) \
     X(addr) \
+    X(proxy_protocol) \
     X(channel) \
     X(shm) \
     X(shm_fold) \

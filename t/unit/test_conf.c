@@ -614,6 +614,34 @@ START_TEST(every_example_loads)
 }
 END_TEST
 
+static const char *const proxy_lists[] = {"\"unix\"", "[\"10.0.0.0/8\",\"unix\"]"};
+
+START_TEST(accept_proxy_is_networks_or_unix)
+{
+    char text[256];
+    static const struct addr_ip local = {.family = AF_UNIX};
+    struct addr_ip ten = {.family = AF_INET, .bytes = {10, 1, 2, 3}};
+    snprintf(text, sizeof(text), "{\"accept_proxy\":%s,\"Backends\":[" BACKEND "]}",
+             proxy_lists[_i]);
+    struct conf *conf = fixture_must_load(text);
+    const struct conf_listener *l = &conf->listeners[0];
+    ck_assert_uint_eq(l->naccept_proxy, (unsigned)_i + 1);
+    ck_assert(cidr_contains(&l->accept_proxy[l->naccept_proxy - 1], &local));
+    ck_assert(!cidr_contains(&l->accept_proxy[l->naccept_proxy - 1], &ten));
+    ck_assert(_i == 0 || cidr_contains(&l->accept_proxy[0], &ten));
+    fixture_free(conf);
+}
+END_TEST
+
+START_TEST(accept_proxy_is_nothing_else)
+{
+    fixture_expect_errors("{\"accept_proxy\":[\"::1\",\"lan\"],\"Backends\":[" BACKEND "]}",
+                          "1:24: accept_proxy[1]: expected a network such as \"10.0.0.0/8\", or "
+                          "\"unix\", got \"lan\"",
+                          NULL);
+}
+END_TEST
+
 static void
 add_errors(Suite *suite)
 {
@@ -622,6 +650,7 @@ add_errors(Suite *suite)
     tcase_add_loop_test(tc, rules_of_the_short_form_are_kept, 0, RULES);
     tcase_add_test(tc, errors_of_the_long_form_have_places);
     tcase_add_test(tc, syntax_error_stands_alone);
+    tcase_add_test(tc, accept_proxy_is_nothing_else);
     tcase_add_test(tc, many_errors_are_counted);
     suite_add_tcase(suite, tc);
 }
@@ -646,6 +675,7 @@ conf_suite(void)
     tcase_add_test(tc, resolvers_are_addresses);
     tcase_add_test(tc, name_that_does_not_resolve_is_a_warning);
     tcase_add_test(tc, long_form_is_read);
+    tcase_add_loop_test(tc, accept_proxy_is_networks_or_unix, 0, 2);
     tcase_add_test(tc, health_check_of_http_has_its_defaults);
     tcase_add_test(tc, health_check_of_grpc_asks_for_a_service);
     tcase_add_test(tc, relative_paths_are_relative_to_the_file);
