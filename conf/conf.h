@@ -239,6 +239,7 @@ struct conf_upstream {
         uint32_t connections, idle, requests, lifetime;
     } keepalive;
     struct conf_upstream_timeouts timeouts;
+    uint8_t send_proxy;         /* 0: no; version of the PROXY protocol */
     struct conf_sticky *sticky; /* NULL: none */
     struct conf_local {
         struct addr_ip *addrs;

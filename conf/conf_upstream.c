@@ -410,6 +410,10 @@ check_upstream(struct conf_build *build, struct conf_upstream *up, struct node *
     parse_hash_key(up);
     parse_retry(up, node);
     parse_source(build, up, node_get(node, "source"));
+    if (up->send_proxy && up->protocol == CONF_H2) {
+        report_value(build->report, node_get(node, "send_proxy"),
+                     "not with protocol h2, whose connections carry requests of many clients");
+    }
     check_backends(build, up, node);
     for (unsigned i = 0; up->sticky && up->sticky->secret && i < up->nbackends; i++) {
         struct conf_backend *b = &up->backends[i];

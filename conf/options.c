@@ -398,6 +398,12 @@ const struct option option_table[] = {
              "upgrades and any number of machines with the same file. While that backend has no room "
              "another serves; when it is down, drained, in maintenance or has failed the request, the "
              "algorithm chooses another, which the client gets a cookie for."},
+    {OWN_UPSTREAM, "send_proxy", TYPE_WORD, NULL, 1, 0, IN(conf_upstream, send_proxy),
+     .words = "v1|v2", .flags = OPT_SHORT, .shown = "none",
+     .help = "Every connection to a backend, health checks included, begins with a header of the PROXY "
+             "protocol that tells the client's address; v2 tells of its TLS too. Such a connection "
+             "serves one request in http mode, since another might be somebody else's. Not with "
+             "protocol h2."},
     {OWN_UPSTREAM, "source", TYPE_IP, "[]", .flags = OPT_LIST | OPT_ONE | OPT_SHORT,
      .shown = "chosen by the kernel",
      .help = "Addresses of this machine that connections to the backends come from, health checks "

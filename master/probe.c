@@ -21,6 +21,7 @@
 #include "master/probe_http.h"
 #include "master/probe_http2.h"
 #include "shared/clock.h"
+#include "shared/proxy_protocol.h"
 
 /* A deadline that was noticed so late says more about this process than about the backend. */
 #define PROBE_LATE_MS 50
@@ -354,6 +355,16 @@ probe_begin_tls(struct probe *p)
     probe_on_shake(p);
 }
 
+/* Nobody but ourselves speaks here. A new socket takes it whole. */
+static bool
+probe_send_proxy(struct probe *p)
+{
+    char header[PROXY_V2_WRITTEN_MAX];
+    size_t len = p->backend->upstream->send_proxy == 1 ? proxy_write_v1(NULL, header)
+                                                       : proxy_write_v2(NULL, header);
+    return send(p->wire.fd, header, len, MSG_NOSIGNAL) == (ssize_t)len;
+}
+
 static void
 probe_on_connected(struct probe *p)
 {
@@ -364,6 +375,9 @@ probe_on_connected(struct probe *p)
     }
     if (error == 0 && probe_is_self(p)) {
         error = ECONNREFUSED;
+    }
+    if (error == 0 && p->backend->upstream->send_proxy && !probe_send_proxy(p)) {
+        error = errno;
     }
     if (error != 0) {
         probe_fail_errno(p, error, "connect");

@@ -25,14 +25,17 @@ slot_claim(struct shm *shm, enum shm_kind kind, const char *id, const char *deta
     return 0;
 }
 
-/* Address, protocol and TLS of a backend: with other ones the same id loses its health. text has
- * SHM_ID_MAX bytes. */
+/* Address, protocol, PROXY header and TLS of a backend: with other ones the same id loses its
+ * health. text has SHM_ID_MAX bytes. */
 static void
 slots_describe(const struct conf_upstream *up, const struct conf_backend *b, char *text)
 {
     size_t len = addr_format(&b->addr, text);
     if (up->protocol == CONF_H2) {
         len += (size_t)snprintf(text + len, SHM_ID_MAX - len, " h2");
+    }
+    if (up->send_proxy) {
+        len += (size_t)snprintf(text + len, SHM_ID_MAX - len, " proxy v%u", up->send_proxy);
     }
     if (up->tls) {
         snprintf(text + len, SHM_ID_MAX - len, " tls %016" PRIx64,

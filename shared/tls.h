@@ -101,6 +101,9 @@ transport_tls_version(const struct transport *t); /* "TLSv1.3" */
 struct slice
 transport_tls_server_name(const struct transport *t);
 bool
+transport_tls_has_peer_cert(
+    const struct transport *t); /* that has been verified, or it had failed */
+bool
 transport_tls_is_resumed(const struct transport *t);
 /* A sentence about the last failure, for the log; valid until the next call. */
 const char *

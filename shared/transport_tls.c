@@ -396,6 +396,12 @@ transport_tls_alpn(const struct transport *t)
     return slice_of((const char *)name, len);
 }
 
+bool
+transport_tls_has_peer_cert(const struct transport *t)
+{
+    return tls_of(t)->ssl && SSL_get0_peer_certificate(tls_of(t)->ssl) != NULL;
+}
+
 struct slice
 transport_tls_version(const struct transport *t)
 {

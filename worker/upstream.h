@@ -39,8 +39,9 @@ struct backend {
     bool has_queue;                    /* streams may wait for it: queue.h */
     struct shm_gauge upstream_open;    /* connections of all backends of the upstream */
     uint32_t upstream_max_connections; /* cap of those; 0: none */
-    unsigned epoch;  /* goes up when the address, ours or theirs, or what is spoken there changes */
-    uint64_t source; /* digest of the addresses that connections come from */
+    unsigned epoch; /* goes up when the address, ours or theirs, or what is spoken there changes */
+    uint8_t send_proxy; /* connections begin with a PROXY header, and serve one request */
+    uint64_t source;    /* digest of the addresses that connections come from */
     struct addr addr;
     struct tls_remote *remote; /* NULL: cleartext */
     struct log_limit tls_log;

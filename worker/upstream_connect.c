@@ -14,7 +14,10 @@
 #include <unistd.h>
 
 #include "shared/log.h"
+#include "shared/proxy_protocol.h"
+#include "shared/tls.h"
 #include "worker/http1_upstream.h"
+#include "worker/http2_session.h"
 #include "worker/http2_upstream.h"
 #include "worker/stream.h"
 #include "worker/tcp.h"
@@ -99,6 +102,60 @@ upstream_connected(struct conn *c)
     upstream_attach(s, c);
 }
 
+/* ---- the PROXY header ---- */
+
+static const struct conn *
+client_conn(const struct stream *s)
+{
+    return s->client.conn ? s->client.conn : s->client.h2->session->conn;
+}
+
+/* Where the client has connected to. Addresses of a family of their own (the client's is what a
+ * proxy in front told) cannot be said together: then only the port is. */
+static struct addr_ip
+told_target(const struct conn *client, uint8_t family)
+{
+    struct addr own;
+    struct addr_ip to = {.family = AF_UNIX};
+    own.len = sizeof(own.un);
+    if (getsockname(client->io.fd, &own.sa, &own.len) == 0) {
+        addr_ip_from_sockaddr(&own.sa, own.len, &to);
+    }
+    if (to.family != family) {
+        to = (struct addr_ip){.family = family, .port = to.port};
+    }
+    return to;
+}
+
+static size_t
+write_proxy_header(const struct stream *s, char *out)
+{
+    const struct conn *client = client_conn(s);
+    struct proxy_said said = {.from = s->client_ip};
+    said.to = told_target(client, s->client_ip.family);
+    if (s->http) {
+        said.unique_id = s->http->request_id;
+    }
+    if (client->io.ops == &transport_tls_ops) {
+        said.alpn = transport_tls_alpn(&client->io);
+        said.authority = transport_tls_server_name(&client->io);
+        said.tls_version = s->tls_version;
+        said.is_resumed = s->is_resumed;
+        said.has_cert = said.is_verified = transport_tls_has_peer_cert(&client->io);
+    }
+    return s->upstream->send_proxy == 1 ? proxy_write_v1(&said, out) : proxy_write_v2(&said, out);
+}
+
+/* A new socket takes it whole. */
+static bool
+send_proxy_header(struct conn *c, const struct stream *s)
+{
+    char header[PROXY_V2_WRITTEN_MAX];
+    conn_put(c, header, write_proxy_header(s, header));
+    conn_flush(c);
+    return !c->is_broken && !conn_is_blocked(c);
+}
+
 static void
 on_connect_event(struct conn *c, unsigned what)
 {
@@ -122,7 +179,9 @@ on_connect_event(struct conn *c, unsigned what)
         return;
     }
     c->is_connecting = false;
-    if (upstream_tls_is_wanted(s)) {
+    if (s->upstream->send_proxy && !send_proxy_header(c, s)) {
+        upstream_connect_failed(c, REASON_connect_failed);
+    } else if (upstream_tls_is_wanted(s)) {
         upstream_tls_begin(c);
     } else {
         upstream_connected(c);

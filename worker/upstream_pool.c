@@ -95,7 +95,8 @@ apply_upstream(const struct conf_upstream *up)
         bool is_new = b->addr.len == 0;
         bool has_moved = !addr_eq(&b->addr, &cb->addr);
         has_moved = upstream_tls_apply(b, cb) || has_moved || b->is_h2 != (up->protocol == CONF_H2);
-        has_moved |= b->source != source_digest(up);
+        has_moved |= b->source != source_digest(up) || b->send_proxy != up->send_proxy;
+        b->send_proxy = up->send_proxy;
         b->source = source_digest(up);
         b->is_h2 = up->protocol == CONF_H2;
         b->addr = cb->addr;
@@ -168,7 +169,8 @@ upstream_epoch_of(const struct backend *b, const struct conf_backend *cb)
 {
     bool is_current = addr_eq(&b->addr, &cb->addr) && upstream_tls_is_current(b, cb) &&
                       b->is_h2 == (cb->upstream->protocol == CONF_H2) &&
-                      b->source == source_digest(cb->upstream);
+                      b->source == source_digest(cb->upstream) &&
+                      b->send_proxy == cb->upstream->send_proxy;
     return is_current ? b->epoch : b->epoch - 1;
 }
 
@@ -222,8 +224,8 @@ upstream_close_oldest_idle(struct backend *b)
 bool
 upstream_may_keep(const struct backend *b, unsigned nidle)
 {
-    return !b->is_removed && !is_unready(b) && !is_wanted_elsewhere(b) && !worker_is_retiring() &&
-           nidle < b->max_idle;
+    return !b->is_removed && !b->send_proxy && !is_unready(b) && !is_wanted_elsewhere(b) &&
+           !worker_is_retiring() && nidle < b->max_idle;
 }
 
 bool
