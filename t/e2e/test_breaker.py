@@ -54,7 +54,7 @@ def trip(akashd):
 
 
 def test_it_opens_once_lets_exactly_three_through_and_closes(guarded):
-    akashd = guarded({"open_for": "1s"})
+    akashd = guarded({"open_for": "4s"})
     trip(akashd)
     assert len(akashd.sick.requests) == 5  # failures in a row
     assert ask(akashd, 20) == {200: 20}  # the other one serves
