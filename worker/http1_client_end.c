@@ -138,6 +138,7 @@ answer_failure(struct http1_client *hc, struct stream *s, enum reason why)
         /* Refused while its head was taken: what follows it has been read, or is under way. */
         end_connection(hc, !is_whole || s->connected_us == 0);
     } else {
+        conn_flush(&hc->conn);
         http1_client_become_idle(hc);
     }
 }
