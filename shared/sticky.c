@@ -138,18 +138,6 @@ sticky_read(struct slice secret, struct slice value, uint64_t now_s, uint64_t *t
 
 /* ---- the field ---- */
 
-static struct slice
-trim(struct slice s)
-{
-    while (s.len > 0 && (s.ptr[0] == ' ' || s.ptr[0] == '\t')) {
-        s = slice_of(s.ptr + 1, s.len - 1);
-    }
-    while (s.len > 0 && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t')) {
-        s.len--;
-    }
-    return s;
-}
-
 size_t
 sticky_strip(struct slice field, struct slice name, char *out, unsigned *nremoved)
 {
@@ -157,7 +145,7 @@ sticky_strip(struct slice field, struct slice name, char *out, unsigned *nremove
     while (field.len > 0) {
         const char *end = memchr(field.ptr, ';', field.len);
         size_t n = end ? (size_t)(end - field.ptr) : field.len;
-        struct slice pair = trim(slice_of(field.ptr, n));
+        struct slice pair = slice_trim(slice_of(field.ptr, n));
         n += end != NULL;
         field = slice_of(field.ptr + n, field.len - n);
         if (pair.len > name.len && memcmp(pair.ptr, name.ptr, name.len) == 0 &&

@@ -159,18 +159,6 @@ is_trusted(const struct conf_listener *l, const struct addr_ip *ip)
     return false;
 }
 
-static struct slice
-trim(struct slice s)
-{
-    while (s.len > 0 && (s.ptr[0] == ' ' || s.ptr[0] == '\t')) {
-        s = slice_of(s.ptr + 1, s.len - 1);
-    }
-    while (s.len > 0 && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t')) {
-        s.len--;
-    }
-    return s;
-}
-
 /* The last element of a list, which it is cut off from. */
 static struct slice
 take_last(struct slice *list)
@@ -179,7 +167,7 @@ take_last(struct slice *list)
     while (from > 0 && list->ptr[from - 1] != ',') {
         from--;
     }
-    struct slice last = trim(slice_of(list->ptr + from, list->len - from));
+    struct slice last = slice_trim(slice_of(list->ptr + from, list->len - from));
     list->len = from > 0 ? from - 1 : 0;
     return last;
 }
