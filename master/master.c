@@ -25,6 +25,7 @@
 #include "master/names.h"
 #include "master/notify.h"
 #include "master/operator.h"
+#include "master/process_stat.h"
 #include "master/reload.h"
 #include "master/rows.h"
 #include "master/slots.h"
@@ -82,6 +83,7 @@ become_ready(const char *cause)
     master.state = MASTER_RUNNING;
     sockets_keep(&master.sockets);
     master_publish();
+    process_stat_publish(master.shm.m);
     shm_set(&master.shm.m->started_us, clock_wall_us());
     reload_record(cause, 0, true, "");
     if (pid_file && daemon_write_pid(pid_file) < 0) {
@@ -259,6 +261,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
     if (!takeover_is_pending() && master.state != MASTER_REPLACED) {
         shm_set(&master.shm.m->heartbeat_ms, now);
         shm_keys_rotate(&master.shm, clock_wall_us() / 1000000);
+        process_stat_publish(master.shm.m);
     }
     heartbeat_tick(now);
 }

@@ -14,7 +14,6 @@
 #include "conf/backend_state.h"
 #include "config.h"
 #include "master/lookup.h"
-#include "master/process_stat.h"
 #include "master/row_sum.h"
 #include "shared/clock.h"
 
@@ -43,7 +42,6 @@ struct metrics {
     size_t len;
     const struct shm *shm;
     struct conf *conf;
-    struct process_stat process;
     struct row_sum rows;
     /* the next item */
     unsigned family, listener, upstream, backend, limit;
@@ -358,9 +356,7 @@ emit_backend_checks(struct metrics *m, const struct family *f, const struct item
 static void
 emit_process_cpu(struct metrics *m, const struct family *f, const struct item *item)
 {
-    static double greatest; /* see process_stat.c: a sample may miss a worker that just ended */
-    greatest = m->process.cpu_s > greatest ? m->process.cpu_s : greatest;
-    put_seconds(m, f, item, greatest);
+    put_seconds(m, f, item, (double)shm_get(&m->shm->m->process.cpu_ms) / 1e3);
 }
 
 static void
@@ -370,25 +366,9 @@ emit_process_start(struct metrics *m, const struct family *f, const struct item 
 }
 
 static void
-emit_process_resident(struct metrics *m, const struct family *f, const struct item *item)
+emit_process_gauge(struct metrics *m, const struct family *f, const struct item *item)
 {
-    put_count(m, f, item, "", m->process.resident_bytes);
-}
-
-static void
-emit_process_open_fds(struct metrics *m, const struct family *f, const struct item *item)
-{
-    if (m->process.has_fds) {
-        put_count(m, f, item, "", m->process.open_fds);
-    }
-}
-
-static void
-emit_process_max_fds(struct metrics *m, const struct family *f, const struct item *item)
-{
-    if (m->process.has_fds) {
-        put_count(m, f, item, "", m->process.max_fds);
-    }
+    put_count(m, f, item, "", shm_get((const shm_u64 *)((const char *)m->shm->m + f->offset)));
 }
 
 #define GAUGE(name, help, span, emit, offset)   {name, "gauge", help, span, emit, offset, ""},
@@ -463,11 +443,11 @@ static const struct family families[] = {
             ONCE, emit_process_cpu, 0)
     GAUGE("process_start_time_seconds", "When the master started", ONCE, emit_process_start, 0)
     GAUGE("process_resident_memory_bytes", "Resident memory of all processes, shared pages in each",
-          ONCE, emit_process_resident, 0)
-    GAUGE("process_open_fds", "Open descriptors of the processes that can be looked at",
-          ONCE, emit_process_open_fds, 0)
+          ONCE, emit_process_gauge, offsetof(struct shm_master, process.resident_bytes))
+    GAUGE("process_open_fds", "Open descriptors of all processes",
+          ONCE, emit_process_gauge, offsetof(struct shm_master, process.open_fds))
     GAUGE("process_max_fds", "Limit of open descriptors of the same processes",
-          ONCE, emit_process_max_fds, 0)
+          ONCE, emit_process_gauge, offsetof(struct shm_master, process.max_fds))
 };
 /* clang-format on */
 #define NFAMILIES (sizeof(families) / sizeof(families[0]))
@@ -489,7 +469,6 @@ metrics_begin(const struct shm *shm, struct conf *conf)
     m->shm = shm;
     m->conf = conf_ref(conf);
     row_sum_init(&m->rows, shm);
-    process_stat_read(shm, &m->process);
     return m;
 }
 

@@ -7,17 +7,10 @@
 
 #include "shared/shm.h"
 
-struct process_stat {
-    double cpu_s; /* of master, workers and monitor, and of those that have ended */
-    uint64_t resident_bytes;
-    bool has_fds; /* a process that has dropped its privileges may not look at the others' */
-    uint64_t open_fds;
-    uint64_t max_fds; /* soft limits of the processes that open_fds counts */
-};
-
-/* The pids are those in M. Processes that are gone count as nothing. */
+/* Sum up what this process (the master), the workers and the monitor in M use, and leave it in
+ * m->process. */
 void
-process_stat_read(const struct shm *shm, struct process_stat *out);
+process_stat_publish(struct shm_master *m);
 
 /* One process: the text of /proc/PID/stat. with_children adds the time of children that were waited
  * for. false when the text is not understood. */

@@ -140,6 +140,14 @@ struct shm_verdict {
     char why[SHM_WHY_MAX];     /* "" when it succeeded */
 };
 
+/* What the processes of M use together. */
+struct shm_process {
+    shm_u64 cpu_ms; /* also of those that have ended; never falls */
+    shm_u64 resident_bytes;
+    shm_u64 open_fds;
+    shm_u64 max_fds; /* soft limits of the processes that open_fds counts */
+};
+
 struct shm_master {
     uint64_t layout_hash; /* of sizes and versions: shm_layout_hash() */
     shm_u64 started_us;   /* wall clock */
@@ -167,6 +175,7 @@ struct shm_master {
     struct shm_slot backends[SHM_BACKENDS];
     struct shm_slot limits[SHM_LIMITS];
     uint64_t rate_secret[2]; /* of rate_key(); written once */
+    struct shm_process process;
 };
 
 /* Ticket keys have a page of their own: the monitor does not map it. keys[index] encrypts. */

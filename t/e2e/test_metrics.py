@@ -11,6 +11,7 @@ import time
 
 import pytest
 from harness import Client, Reset, free_port, http_config, until
+from harness.akashd import Process
 from harness.backend import fixed
 
 CHECK = {"health_check": {"type": "http", "path": "/health", "interval": "100ms", "timeout": "1s"}}
@@ -75,6 +76,9 @@ def test_processes_are_summed(served):
               if line.startswith("VmRSS:"))
     assert metrics.value("process_resident_memory_bytes") > one * len(family) * 0.8
     akashd.wait_metric("process_cpu_seconds_total", lambda v: v > 0)  # scraping takes time too
+    held = sum(Process(pid).fds() for pid in family)
+    akashd.wait_metric("process_open_fds", lambda v: abs(v - held) <= len(family))
+    assert metrics.value("process_max_fds") % len(family) == 0
     assert abs(metrics.value("process_start_time_seconds") - time.time()) < 120
 
 
