@@ -35,6 +35,7 @@
 #include "master/upgrade.h"
 #include "shared/clock.h"
 #include "shared/log.h"
+#include "shared/sandbox.h"
 #include "shared/title.h"
 
 #define TICK_MS 1000
@@ -194,6 +195,7 @@ start(void)
     logs_use(&master.current.logs, conf);
     operator_apply_log_level();
     advice_give(conf);
+    sandbox_advise();
     master.state = MASTER_STARTING;
     supervise_set_count(conf->workers);
 }
@@ -416,6 +418,11 @@ master_run(struct master_options *options)
     log_set_process("master");
     activation_take();
     notify_open();
+    sandbox_warm_up();
+    if (geteuid() == 0 && sandbox_trim_capabilities() < 0) {
+        log_error("akashd: capabilities: %s", strerror(errno));
+        return MASTER_EXIT_START;
+    }
     if (open_loop() != 0) {
         log_error("akashd: no event loop: %s", strerror(errno));
         return MASTER_EXIT_START;

@@ -9,6 +9,7 @@
  * if the address did. The process ends when it is told to retire, by TERM, or when the channel
  * closes: it has nothing to finish.
  */
+#include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <malloc.h>
@@ -25,6 +26,7 @@
 #include "shared/clock.h"
 #include "shared/list.h"
 #include "shared/log.h"
+#include "shared/sandbox.h"
 
 #define HEARTBEAT_MS    500
 #define MMAP_FROM_BYTES (16 * 1024)
@@ -294,6 +296,17 @@ monitor_on_wake(evutil_socket_t fd, short what, void *arg)
     }
 }
 
+/* What names are looked up with is only read by a monitor that began after it came. */
+static void
+monitor_check_files(struct monitor *mon)
+{
+    const char *lost = mon->conf && mon->conf->nnames > 0 ? sandbox_lost_file() : NULL;
+    if (lost) {
+        log_info("sandbox: %s is another file now: another monitor begins and reads it", lost);
+        event_base_loopbreak(mon->base);
+    }
+}
+
 static void
 monitor_on_tick(evutil_socket_t fd, short what, void *arg)
 {
@@ -302,6 +315,7 @@ monitor_on_tick(evutil_socket_t fd, short what, void *arg)
     struct monitor *mon = arg;
     shm_set(&mon->args->shm->h->heartbeat_ms, clock_mono_ms());
     health_hurry(mon->health);
+    monitor_check_files(mon);
 }
 
 static void
@@ -402,6 +416,10 @@ monitor_main(const struct child_args *args)
     mallopt(M_MMAP_THRESHOLD, MMAP_FROM_BYTES);
     if (monitor_init(&mon, args) < 0) {
         log_error("monitor: cannot start: out of memory or descriptors");
+        return 1;
+    }
+    if (sandbox_enter(SANDBOX_MONITOR) < 0) {
+        log_error("sandbox: could not be entered: %s", strerror(errno));
         return 1;
     }
     shm_set(&args->shm->h->heartbeat_ms, clock_mono_ms());

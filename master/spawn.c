@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "shared/log.h"
+#include "shared/sandbox.h"
 #include "shared/title.h"
 
 #define SPAWN_KEEP_MAX 256
@@ -89,7 +90,8 @@ static void __attribute__((noreturn)) spawn_enter(const struct spawn_plan *plan,
         log_error("%s: could not start: %s", plan->name, strerror(errno));
         exit(2);
     }
-    if (identity_assume(plan->id) < 0) {
+    sandbox_bound();
+    if (identity_assume(plan->id) < 0 || sandbox_drop_capabilities() < 0) {
         log_error("%s: could not give up privileges: %s", plan->name, strerror(errno));
         exit(2);
     }

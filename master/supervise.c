@@ -409,6 +409,9 @@ supervise_on_exit(struct child *child, int status)
         stop_failed(MASTER_EXIT_START);
     } else if (child->is_wanted && was_retiring) {
         child_want(child, child->index);
+    } else if (child->is_wanted && child_is_monitor(child) && has_served && status == 0) {
+        log_info("%s: ended, another one begins", child_name(child)); /* as it wished */
+        child_spawn(child);
     } else if (child->is_wanted) {
         supervise_replace(child, how, has_served, served_ms);
     } else if (status != 0) {

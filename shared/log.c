@@ -13,8 +13,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,7 +51,10 @@ static const struct {
 struct line {
     char text[LINE_MAX_LEN];
     size_t len;
+    bool is_in_signal;
 };
+
+static const char hex[] = "0123456789abcdef";
 
 /* ---- where lines go ---- */
 
@@ -174,6 +179,52 @@ line_add_str(struct line *l, const char *text)
     line_add(l, text, strlen(text));
 }
 
+/* At least so many digits. */
+static void
+line_add_number(struct line *l, unsigned value, unsigned digits)
+{
+    char text[10];
+    size_t n = 0;
+    for (; value > 0 || n < digits; value /= 10) {
+        text[sizeof(text) - ++n] = (char)('0' + value % 10);
+    }
+    line_add(l, text + sizeof(text) - n, n);
+}
+
+/* A day as year, month and day; years begin with March here, so that the leap day is their last. */
+static void
+line_add_date(struct line *l, unsigned days_since_1970)
+{
+    unsigned days = days_since_1970 + 719468; /* since 0000-03-01 */
+    unsigned era = days / 146097, day = days % 146097;
+    unsigned year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
+    day -= 365 * year + year / 4 - year / 100;
+    unsigned month = (5 * day + 2) / 153;
+    bool is_next_year = month >= 10;
+    line_add_number(l, era * 400 + year + is_next_year, 4);
+    line_add_str(l, "-");
+    line_add_number(l, is_next_year ? month - 9 : month + 3, 2);
+    line_add_str(l, "-");
+    line_add_number(l, day - (153 * month + 2) / 5 + 1, 2);
+}
+
+/* localtime_r and gmtime_r take a lock. */
+static void
+line_add_utc(struct line *l, const struct timespec *now)
+{
+    unsigned seconds = (unsigned)(now->tv_sec % 86400);
+    line_add_date(l, (unsigned)(now->tv_sec / 86400));
+    line_add_str(l, "T");
+    line_add_number(l, seconds / 3600, 2);
+    line_add_str(l, ":");
+    line_add_number(l, seconds / 60 % 60, 2);
+    line_add_str(l, ":");
+    line_add_number(l, seconds % 60, 2);
+    line_add_str(l, ".");
+    line_add_number(l, (unsigned)(now->tv_nsec / 1000000), 3);
+    line_add_str(l, "+00:00");
+}
+
 /* ISO-8601 with milliseconds and the zone, in local time. */
 static void
 line_add_time(struct line *l)
@@ -182,6 +233,10 @@ line_add_time(struct line *l)
     struct tm tm;
     char text[64], zone[8];
     clock_gettime(CLOCK_REALTIME, &now);
+    if (l->is_in_signal) {
+        line_add_utc(l, &now);
+        return;
+    }
     localtime_r(&now.tv_sec, &tm);
     size_t n = strftime(text, 32, "%Y-%m-%dT%H:%M:%S", &tm);
     strftime(zone, sizeof(zone), "%z", &tm);
@@ -196,8 +251,11 @@ static size_t
 escape_byte(unsigned char c, enum log_format format, char out[8])
 {
     if (c < 0x20 || c > 0x7e) {
-        const char *escape = format == LOG_FORMAT_JSON ? "\\\\x%02x" : "\\x%02x";
-        return (size_t)snprintf(out, 8, escape, c);
+        bool is_json = format == LOG_FORMAT_JSON;
+        char *end = stpcpy(out, is_json ? "\\\\x" : "\\x");
+        *end++ = hex[c >> 4];
+        *end++ = hex[c & 15];
+        return (size_t)(end - out);
     }
     if (format == LOG_FORMAT_JSON && (c == '"' || c == '\\')) {
         out[0] = '\\';
@@ -250,19 +308,25 @@ line_json(struct line *l, enum log_level level, const char *event)
     line_add_str(l, "\"}");
 }
 
+static void
+line_fill(struct line *l, enum log_level level, const char *event)
+{
+    if (state.journal == JOURNAL_YES) {
+        const char mark[] = {'<', (char)('0' + levels[level].priority), '>'};
+        line_add(l, mark, sizeof(mark));
+    }
+    if (state.format == LOG_FORMAT_JSON) {
+        line_json(l, level, event);
+    } else {
+        line_text(l, level, event);
+    }
+}
+
 static bool
 put_event(enum log_level level, const char *event)
 {
     struct line l = {.len = 0};
-    if (state.journal == JOURNAL_YES) {
-        const char mark[] = {'<', (char)('0' + levels[level].priority), '>'};
-        line_add(&l, mark, sizeof(mark));
-    }
-    if (state.format == LOG_FORMAT_JSON) {
-        line_json(&l, level, event);
-    } else {
-        line_text(&l, level, event);
-    }
+    line_fill(&l, level, event);
     if (state.target == LOG_TO_SYSLOG) {
         openlog("akashd", LOG_PID, LOG_DAEMON);
         syslog(levels[level].priority, "%.*s", (int)l.len, l.text);
@@ -306,6 +370,42 @@ log_write(enum log_level level, const char *format, ...)
     errno = saved;
 }
 
+/* ---- in a signal handler ---- */
+
+/* syslog(3) takes locks and memory. */
+static void
+syslog_in_signal(enum log_level level, const char *event)
+{
+    static const struct sockaddr_un place = {.sun_family = AF_UNIX, .sun_path = _PATH_LOG};
+    struct line l = {.is_in_signal = true};
+    line_add_str(&l, "<");
+    line_add_number(&l, (unsigned)(LOG_DAEMON | levels[level].priority), 2);
+    line_add_str(&l, ">akashd[");
+    line_add_number(&l, (unsigned)getpid(), 1);
+    line_add_str(&l, "]: ");
+    line_fill(&l, level, event);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0) {
+        if (connect(fd, (const struct sockaddr *)&place, sizeof(place)) == 0) {
+            send(fd, l.text, l.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        }
+        close(fd);
+    }
+}
+
+void
+log_write_in_signal(enum log_level level, const char *event)
+{
+    struct line l = {.is_in_signal = true};
+    if (state.target == LOG_TO_SYSLOG) {
+        syslog_in_signal(level, event);
+        return;
+    }
+    line_fill(&l, level, event);
+    l.text[l.len++] = '\n';
+    log_put_line(state.target, state.is_file, l.text, l.len);
+}
+
 /* ---- what callers use beside it ---- */
 
 bool
@@ -323,7 +423,6 @@ log_limit_pass(struct log_limit *limit, uint64_t now_ms, uint64_t interval_ms, u
 size_t
 log_escape(struct slice s, char *buf, size_t cap)
 {
-    static const char hex[] = "0123456789abcdef";
     size_t n = 0;
     for (size_t i = 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.ptr[i];

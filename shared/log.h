@@ -40,6 +40,11 @@ log_is_on(enum log_level level);
 void
 log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same of a text as it is, for signal handlers: calls nothing that is not async-signal-safe, so
+ * its time is UTC. Whatever the level is. */
+void
+log_write_in_signal(enum log_level level, const char *event);
+
 #define log_error(...) log_write(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warn(...)  log_write(LOG_LEVEL_WARN, __VA_ARGS__)
 #define log_info(...)  log_write(LOG_LEVEL_INFO, __VA_ARGS__)

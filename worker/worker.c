@@ -16,6 +16,7 @@
 
 #include "conf/bundle.h"
 #include "shared/log.h"
+#include "shared/sandbox.h"
 #include "shared/tls.h"
 #include "worker/access_log.h"
 #include "worker/conn.h"
@@ -406,6 +407,10 @@ worker_main(const struct child_args *args)
 {
     if (init(args) != 0) {
         log_error("worker: out of memory");
+        return 2;
+    }
+    if (sandbox_enter(SANDBOX_WORKER) != 0) {
+        log_error("sandbox: could not be entered: %s", strerror(errno));
         return 2;
     }
     on_tick(-1, 0, NULL);

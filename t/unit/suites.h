@@ -32,6 +32,7 @@
     X(sticky) \
     X(log) \
     X(title) \
+    X(sandbox) \
     X(transport_plain) \
     X(probe_http) \
     X(probe_grpc) \

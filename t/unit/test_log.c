@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shared/log.h"
@@ -67,6 +68,38 @@ START_TEST(zone_is_local)
     setenv("TZ", "XXX-5:30", 1);
     log_info("x");
     expect_match(written(), "\\+05:30 info worker 3: x\n$");
+}
+END_TEST
+
+static void
+format_utc(char *buf, size_t size)
+{
+    time_t now = time(NULL);
+    struct tm tm;
+    strftime(buf, size, "%Y-%m-%dT%H:%M:%S", gmtime_r(&now, &tm));
+}
+
+START_TEST(signal_handlers_write_utc)
+{
+    char before[32], after[32], all[64];
+    setenv("TZ", "XXX-5:30", 1);
+    format_utc(before, sizeof(before));
+    log_write_in_signal(LOG_LEVEL_ERROR, "a \x01 call");
+    format_utc(after, sizeof(after));
+    snprintf(all, sizeof(all), "%.19s", written());
+    ck_assert_str_ge(all, before);
+    ck_assert_str_le(all, after);
+    expect_match(text, "^.{19}\\.[0-9]{3}\\+00:00 error worker 3: a \\\\x01 call\n$");
+}
+END_TEST
+
+START_TEST(signal_handlers_write_the_format_of_the_log)
+{
+    log_set_target(file, LOG_FORMAT_JSON);
+    log_write_in_signal(LOG_LEVEL_ERROR, "a call");
+    expect_match(written(),
+                 "^\\{\"time\":\"" TIME "\",\"level\":\"error\",\"process\":\"worker 3\","
+                 "\"message\":\"a call\"\\}\n$");
 }
 END_TEST
 
@@ -272,6 +305,8 @@ log_suite(void)
     tcase_add_checked_fixture(tc, open_log, close_log);
     tcase_add_test(tc, line_has_time_level_process_and_event);
     tcase_add_test(tc, zone_is_local);
+    tcase_add_test(tc, signal_handlers_write_utc);
+    tcase_add_test(tc, signal_handlers_write_the_format_of_the_log);
     tcase_add_test(tc, levels_above_are_silent);
     tcase_add_test(tc, what_is_not_printable_is_escaped);
     tcase_add_test(tc, json_line_is_json);

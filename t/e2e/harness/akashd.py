@@ -21,7 +21,7 @@ from .wire import PATIENCE, free_port, until
 
 TOP = Path(__file__).resolve().parents[3]
 REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|runtime error:"
-                    r"|Assertion .* failed|stack smashing|buffer overflow detected")
+                    r"|Assertion .* failed|stack smashing|buffer overflow detected|sandbox: \S+ refused")
 SAMPLE = re.compile(r'([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})? (\S+)(?: \d+)?\Z')
 LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"(?:,|\Z)')
 
