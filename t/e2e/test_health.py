@@ -106,7 +106,8 @@ def test_black_hole_and_closed_port_are_found_at_once(launch, scripted, hole):
 
 @pytest.mark.parametrize("fault,why", [
     ("stall", ["answer timeout"] * 2), ("refuse", ["connect refused"] * 2),
-    ("close", ["closed without an answer", "the answer was cut"]),  # SETTINGS have come in HTTP/2
+    # in HTTP/2 SETTINGS have come, and who closes before he has read what we say to them resets
+        ("close", ["closed without an answer", "the answer was cut|answer: Connection reset by peer"]),
     ("reset", ["answer: Connection reset by peer"] * 2), ("500", ["status 500"] * 2),
     ("garbage", ["malformed answer"] * 2), ("cut", ["the answer was cut"] * 2), ("drip", ["answer timeout"] * 2),
 ], ids=by_name)
@@ -125,7 +126,7 @@ def test_fault_is_found_in_time_and_the_backend_comes_back(launch, plain_backs, 
     began = time.monotonic()
     line = wait_state(akashd, good, "down")
     assert time.monotonic() - began < BOUND + SLACK
-    assert f"up -> down: {FALL} failures, last: {why[plain_backs.back.version - 1]}" in line
+    assert any(f"up -> down: {FALL} failures, last: {one}" in line for one in why[plain_backs.back.version - 1].split("|"))
     before = len(akashd.log)
     if fault == "refuse":
         good.accept_again()
