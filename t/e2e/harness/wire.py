@@ -53,29 +53,56 @@ def until(condition, what="condition", deadline=PATIENCE, pause=0.005):
         time.sleep(pause)
 
 
-_given = set()
-_given_lock = threading.Lock()
+# Below the range for outgoing connections, so that no connect() of another test takes a port between
+# free_port() and the daemon's bind.
+PORTS = range(10000, 32700)
+BLOCK = 100  # ports are taken in blocks, each by one process at a time
+
+_ports_lock = threading.Lock()
+_ports = iter(())
+_blocks = {}  # first port: the socket whose name says that the block is ours; kept until the process ends
+
+
+def ports_of_a_block():
+    """The ports of a block that no other process has.
+
+    Two processes that probe the same port find it free both, and the second daemon cannot bind; so a block is
+    held by an abstract Unix name, which the kernel gives once and takes back with the process. When all are
+    held, the oldest of our own is gone through again: who had its ports has ended long ago, or is probed.
+    """
+    first = PORTS.start + (os.getpid() * 131) % len(PORTS) // BLOCK * BLOCK
+    for step in range(0, len(PORTS), BLOCK):
+        start = PORTS.start + (first - PORTS.start + step) % len(PORTS)
+        held = socket.socket(socket.AF_UNIX)
+        try:
+            held.bind(f"\0akashd-test-ports-{start}")
+        except OSError:
+            held.close()
+            continue
+        _blocks[start] = held
+        return iter(range(start, start + BLOCK))
+    if not _blocks:
+        raise RuntimeError("every port is another process's")
+    start = next(iter(_blocks))
+    _blocks[start] = _blocks.pop(start)
+    return iter(range(start, start + BLOCK))
 
 
 def free_port(host="127.0.0.1"):
-    """A TCP port that nothing uses, never given twice in one run.
-
-    Ports below the range for outgoing connections are tried first, so that no connect() of another test
-    takes one between this call and the daemon's bind.
-    """
+    """A TCP port that nothing uses and that is given to nobody else."""
+    global _ports
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with _given_lock:
-        start = 10000 + (os.getpid() * 131) % 20000
-        for step in range(20000):
-            port = 10000 + (start - 10000 + step) % 20000
-            if port in _given:
+    with _ports_lock:
+        for _ in range(len(PORTS)):
+            port = next(_ports, None)
+            if port is None:
+                _ports = ports_of_a_block()
                 continue
             with socket.socket(family) as probe:
                 try:
                     probe.bind((host, port))
                 except OSError:
                     continue
-            _given.add(port)
             return port
     raise RuntimeError("no free port")
 
