@@ -17,6 +17,15 @@ from proxies import HERE, BenchError, tree
 HOST = "127.0.0.1"
 
 
+def digest(stream):
+    """Hash and length of what can be read from stream."""
+    found, size = hashlib.sha256(), 0
+    while piece := stream.read(1 << 20):
+        found.update(piece)
+        size += len(piece)
+    return found.hexdigest(), size
+
+
 def fetch(port, path, secure):
     """One request. Returns the hash of the body and the TLS version and cipher, if any."""
     if secure:
@@ -30,12 +39,12 @@ def fetch(port, path, secure):
         connection.request("GET", path)
         cipher = connection.sock.cipher()[1::-1] if secure else None
         answer = connection.getresponse()
-        body = answer.read()
+        body = digest(answer)
     finally:
         connection.close()
     if answer.status != 200:
         raise BenchError(f"status {answer.status}")
-    return hashlib.sha256(body).hexdigest(), len(body), cipher
+    return *body, cipher
 
 
 def fetch_http2(programs, port, path, secure):
@@ -44,10 +53,11 @@ def fetch_http2(programs, port, path, secure):
     scheme = "https" if secure else "http"
     command = [programs["curl"], "-q", "-sS", "--noproxy", "*", *how, "-w",
                "%{stderr}%{http_version} %{http_code}", f"{scheme}://{HOST}:{port}{path}"]
-    done = subprocess.run(command, capture_output=True)
-    if done.stderr != b"2 200":
-        raise BenchError(done.stderr.decode())
-    return hashlib.sha256(done.stdout).hexdigest(), len(done.stdout), None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
+        body, said = digest(client.stdout), client.stderr.read()
+    if said != b"2 200":
+        raise BenchError(said.decode())
+    return *body, None
 
 
 def call(port, row):
@@ -155,8 +165,9 @@ def load_command(programs, port, row, seconds, body):
     url = f"{scheme}://{HOST}:{port}{row.path}"
     if row.kind == "h2load":
         grpc = ["-d", body, "-H", "content-type: application/grpc", "-H", "te: trailers"]
+        amount = ["-n", "1"] if row.once else ["-D", str(seconds)]
         return [programs["h2load"], "-c", str(row.clients), "-m", str(row.streams), "-w", "24",
-                "-W", "28", "-D", str(seconds), *(grpc if row.message else []), url]
+                "-W", "28", *amount, *(grpc if row.message else []), url]
     command = [programs["wrk"], "--threads", "1", "--connections", str(row.clients), "--duration",
                f"{seconds}s", "--latency", "--script", os.path.join(HERE, "report.lua")]
     if row.close:

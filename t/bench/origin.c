@@ -3,14 +3,16 @@
  * origin.c - the backend of the benchmark: answers GET /SIZE with SIZE bytes, as fast as one core
  * can.
  *
- *     origin PORT          listens on 127.0.0.1:PORT; /40, /1k, /64k and /16m are paths it knows
+ *     origin PORT [DELAY]  listens on 127.0.0.1:PORT; /40, /1k, /64k, /16m and /1g are paths it
+ *                          knows; every answer waits DELAY microseconds
  *
  * An answer is built once per size (head and body in one buffer) and written from there. The body
  * is the same for every request and has no short period, so that a lost or repeated piece is seen
- * in its hash. Requests have no bodies; pipelined ones are answered in order; "Connection: close"
- * is obeyed. Every client belongs to the epoll set that names it and is freed when its connection
- * closes.
+ * in its hash; one above PERIOD bytes is the same memory mapped again and again. Requests have no
+ * bodies; pipelined ones are answered in order; "Connection: close" is obeyed. Every client belongs
+ * to the epoll set that names it and is freed when its connection closes.
  */
+
 #include "t/bench/loopback.h"
 
 #include <errno.h>
@@ -22,12 +24,17 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define HEAD_MAX    8192
 #define ANSWERS_MAX 16
-#define SIZE_MAX_   (256u << 20)
+#define SIZE_MAX_   (1u << 30)
+#define PERIOD      (16u << 20)
+#define PAGE        65536u /* a multiple of any page size */
 #define EVENTS_MAX  256
 
 /* One size, in two forms: the second says that the connection closes after it. */
@@ -39,7 +46,10 @@ struct answer {
 
 struct client {
     int fd;
-    bool closing;    /* the answer that goes out is the last one */
+    bool closing; /* the answer that goes out is the last one */
+    bool waiting; /* for its time, in the queue of those */
+    uint64_t due_ns;
+    TAILQ_ENTRY(client) link;
     size_t filled;   /* bytes of request in head */
     const char *out; /* what is left of the answer; NULL when none is going out */
     size_t out_left;
@@ -48,6 +58,9 @@ struct client {
 
 static struct answer answers[ANSWERS_MAX];
 static size_t answer_count;
+static uint64_t delay_ns;
+/* All wait equally long, so who came first is due first. */
+static TAILQ_HEAD(, client) waiting = TAILQ_HEAD_INITIALIZER(waiting);
 
 /* xorshift: any piece of the body differs from any other. */
 static void
@@ -63,6 +76,31 @@ body_fill(char *to, size_t size)
     }
 }
 
+/* Memory for a head of at most PAGE bytes and, behind it, a body that is filled. */
+static char *
+body_new(size_t size)
+{
+    size_t part = size < PERIOD ? size : PERIOD;
+    int memory = memfd_create("body", MFD_CLOEXEC);
+    if (size % part != 0 || memory < 0 || ftruncate(memory, (off_t)part) != 0) {
+        fail("body");
+    }
+    char *first =
+        mmap(NULL, PAGE + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (size_t at = 0; first != MAP_FAILED && at < size; at += part) {
+        if (mmap(first + PAGE + at, part, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory,
+                 0) == MAP_FAILED) {
+            fail("mmap");
+        }
+    }
+    if (first == MAP_FAILED) {
+        fail("mmap");
+    }
+    close(memory);
+    body_fill(first + PAGE, part);
+    return first + PAGE;
+}
+
 static void
 answer_build(struct answer *answer, bool close_after)
 {
@@ -71,13 +109,9 @@ answer_build(struct answer *answer, bool close_after)
         snprintf(head, sizeof(head),
                  "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n%s\r\n",
                  answer->size, close_after ? "Connection: close\r\n" : "");
-    char *bytes = malloc((size_t)head_length + answer->size);
+    char *bytes = body_new(answer->size) - head_length;
 
-    if (!bytes) {
-        fail("malloc");
-    }
     memcpy(bytes, head, (size_t)head_length);
-    body_fill(bytes + head_length, answer->size);
     answer->bytes[close_after] = bytes;
     answer->length[close_after] = (size_t)head_length + answer->size;
 }
@@ -114,8 +148,9 @@ request_size(const char *head, size_t *size)
     if (number > SIZE_MAX_) {
         return false;
     }
-    if (*end == 'k' || *end == 'm') {
-        number <<= *end++ == 'k' ? 10 : 20;
+    if (*end == 'k' || *end == 'm' || *end == 'g') {
+        number <<= *end == 'k' ? 10 : *end == 'm' ? 20 : 30;
+        end++;
     }
     *size = (size_t)number;
     return *end == ' ' && number <= SIZE_MAX_;
@@ -142,6 +177,9 @@ request_closes(const char *head)
 static void
 client_close(struct client *client)
 {
+    if (client->waiting) {
+        TAILQ_REMOVE(&waiting, client, link);
+    }
     close(client->fd);
     free(client);
 }
@@ -207,6 +245,12 @@ client_answer(struct client *client)
         if (taken <= 0) {
             return taken < 0 ? -1 : 1;
         }
+        if (delay_ns > 0) {
+            client->waiting = true;
+            client->due_ns = now_ns() + delay_ns;
+            TAILQ_INSERT_TAIL(&waiting, client, link);
+            return 0;
+        }
     }
 }
 
@@ -214,7 +258,7 @@ client_answer(struct client *client)
 static void
 client_on_event(struct client *client)
 {
-    for (;;) {
+    while (!client->waiting) {
         int answered = client_answer(client);
         if (answered < 0) {
             client_close(client);
@@ -249,6 +293,7 @@ clients_accept(int epoll, int listener)
         client->filled = 0;
         client->out = NULL;
         client->closing = false;
+        client->waiting = false;
         struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = client};
         if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
             fail("epoll_ctl");
@@ -256,15 +301,43 @@ clients_accept(int epoll, int listener)
     }
 }
 
+/* Those whose time has come are answered. Returns how long the next one has to wait; -1 for ever.
+ */
+static int64_t
+clients_due(void)
+{
+    struct client *client;
+
+    while ((client = TAILQ_FIRST(&waiting)) != NULL) {
+        uint64_t now = now_ns();
+        if (client->due_ns > now) {
+            return (int64_t)(client->due_ns - now);
+        }
+        TAILQ_REMOVE(&waiting, client, link);
+        client->waiting = false;
+        client_on_event(client);
+    }
+    return -1;
+}
+
+static int
+wait_for_events(int epoll, struct epoll_event *events, int64_t wait_ns)
+{
+    struct timespec time = {wait_ns / 1000000000, wait_ns % 1000000000};
+
+    return epoll_pwait2(epoll, events, EVENTS_MAX, wait_ns < 0 ? NULL : &time, NULL);
+}
+
 int
 main(int argc, char **argv)
 {
     struct epoll_event events[EVENTS_MAX];
 
-    if (argc != 2) {
-        fprintf(stderr, "usage: origin PORT\n");
+    if (argc != 2 && argc != 3) {
+        fprintf(stderr, "usage: origin PORT [DELAY]\n");
         return 1;
     }
+    delay_ns = argc == 3 ? strtoull(argv[2], NULL, 10) * 1000 : 0;
     signal(SIGPIPE, SIG_IGN);
     int listener = loopback_listen(argv[1]);
     int epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -273,7 +346,7 @@ main(int argc, char **argv)
         fail("epoll");
     }
     for (;;) {
-        int n = epoll_wait(epoll, events, EVENTS_MAX, -1);
+        int n = wait_for_events(epoll, events, clients_due());
         for (int i = 0; i < n; i++) {
             if (events[i].data.ptr) {
                 client_on_event(events[i].data.ptr);

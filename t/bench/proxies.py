@@ -17,6 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PEERS = ("haproxy", "nginx")
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
+SLOW_US = 100_000  # what the slow backend of ten takes
 
 
 class BenchError(Exception):
@@ -44,6 +45,7 @@ class Stage:
         self.folder = tempfile.mkdtemp(prefix="akash-bench-")
         os.chmod(self.folder, 0o755)  # workers drop their privileges and still read it
         self.running = []
+        self.memory_folder = None
         self.ports = set()
         self.starts = 0
         make_certificate(programs["openssl"], self.folder)
@@ -63,9 +65,17 @@ class Stage:
         end(process)
         self.running.remove(process)
 
+    def on_tmpfs(self):
+        """A folder whose files are in memory."""
+        if not self.memory_folder:
+            self.memory_folder = tempfile.mkdtemp(prefix="akash-bench-", dir="/dev/shm")
+        return self.memory_folder
+
     def close(self):
         for process in list(self.running):
             self.stop(process)
+        if self.memory_folder:
+            shutil.rmtree(self.memory_folder, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def free_port(self):
@@ -201,10 +211,39 @@ def start_origin(stage, cores):
     return stage.start("origin", [stage.programs["origin"], str(port)], {"http": port}, cores)
 
 
+def start_slow_farm(stage, cores):
+    """Ten origins, each of which takes its time for an answer; the first 20 times as long as the others."""
+    ports = [stage.free_port() for _ in range(10)]
+    for i, port in enumerate(ports):
+        delay_us = SLOW_US if i == 0 else SLOW_US // 20
+        stage.start("origin", [stage.programs["origin"], str(port), str(delay_us)], {"http": port}, cores)
+    return ports
+
+
 def start_relay(stage, origin, name, options):
     port = stage.free_port()
     argv = [stage.programs["relay"]] + options + [str(port), str(origin)]
     return stage.start(name, argv, {"http": port, "tcp": port}, stage.proxy_cores)
+
+
+def farm_doors(stage):
+    return {"http": stage.free_port()}
+
+
+def start_haproxy_of_farm(stage, ports):
+    doors = farm_doors(stage)
+    servers = "".join(f"    server s{port} 127.0.0.1:{port}\n" for port in ports)
+    path = stage.write("haproxy-farm.cfg", template("haproxy-farm.cfg.in", http=doors["http"], servers=servers))
+    return stage.start("haproxy", [stage.programs["haproxy"], "-db", "-f", path], doors, stage.proxy_cores)
+
+
+def start_nginx_of_farm(stage, ports):
+    doors, nginx = farm_doors(stage), stage.programs["nginx"]
+    servers = "".join(f"        server 127.0.0.1:{port};\n" for port in ports)
+    user = "user nobody nogroup;" if os.geteuid() == 0 else ""
+    path = stage.write("nginx-farm.conf", template("nginx-farm.conf.in", folder=stage.folder, user=user,
+                                                   http=doors["http"], servers=servers))
+    return stage.start("nginx", [nginx, "-p", stage.folder, "-e", "stderr", "-c", path], doors, stage.proxy_cores)
 
 
 def start_haproxy(stage, origin):
@@ -263,13 +302,38 @@ def akashd_config(stage, origin, doors, workers):
     }
 
 
-def start_akashd(stage, origin, workers=1, cores=None):
+def start_akashd(stage, origin, workers=1, cores=None, change=lambda config: None):
+    """change may change the configuration, a dict, before it is written."""
     doors = {**new_doors(stage), "grpc": stage.free_port()}
     doors["h2c"] = doors["http"]  # told apart by the preface
-    config = json.dumps(akashd_config(stage, origin, doors, workers), indent=2)
-    path = stage.write(f"akashd-{doors['http']}.json", config)
+    config = akashd_config(stage, origin, doors, workers)
+    change(config)
+    path = stage.write(f"akashd-{doors['http']}.json", json.dumps(config, indent=2))
     return stage.start("akashd", [stage.programs["akashd"], "-c", path], doors,
                        cores or stage.proxy_cores)
+
+
+def all_off(config):
+    """Nothing of what keeps a service up when its backends do not."""
+    config["upstreams"]["origin"]["retry"] = False
+
+
+def all_on(stage):
+    """Breaker, retries with their budget, a rate limit that nobody meets, an access log on tmpfs."""
+    log = os.path.join(stage.on_tmpfs(), "access.log")
+
+    def change(config):
+        config["access_log"] = log
+        config["listeners"][0]["rate_limit"] = {"name": "bench", "rate": "1000000/s"}
+        config["upstreams"]["origin"].update(circuit_breaker={}, retry={"attempts": 2})
+    return change
+
+
+def farm_of(ports, algorithm):
+    def change(config):
+        config["upstreams"]["origin"].update(
+            algorithm=algorithm, backends=[{"address": f"127.0.0.1:{port}"} for port in ports])
+    return change
 
 
 STARTERS = {

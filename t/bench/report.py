@@ -18,11 +18,11 @@ def spread(values):
     return middle, low, high
 
 
-def ratio(samples, against):
+def ratio(samples, against, key="cost"):
     """Spread of the per-round ratios of cost, or None where one of the two is absent."""
     if not samples or not against:
         return None
-    return spread([a["cost"] / b["cost"] for a, b in zip(samples, against)])
+    return spread([a[key] / b[key] for a, b in zip(samples, against)])
 
 
 def best_peer(result):
@@ -56,6 +56,10 @@ def limits_of(row, result):
         return idle_limits(row, result, median(ours, "cost"))
     if row.kind == "workers":
         return [ratio_limit("two workers / one", result["two workers"], ours, row.max_best)]
+    if row.kind == "all-on":
+        return [ratio_limit("all on / all off", result["all on"], ours, row.max_best)]
+    if row.kind == "slow":
+        return slow_limits(row, result)
     found = []
     if row.max_floor and result.get(row.floor):
         found.append(ratio_limit(f"akashd / {row.floor}", ours, result[row.floor], row.max_floor))
@@ -65,8 +69,21 @@ def limits_of(row, result):
     return found
 
 
-def ratio_limit(what, samples, against, limit):
-    measured = ratio(samples, against)
+def slow_limits(row, result):
+    """p99 of the better of our two algorithms against the better peer's."""
+    def p99(name):
+        return median(result[name], "p99_ms")
+
+    ours = min(("akashd", "random_two"), key=p99)
+    peer = min((n for n in PEERS if result.get(n)), key=p99, default=None)
+    if not peer:
+        return []
+    what = f"p99 of {'ewma' if ours == 'akashd' else ours} / of {peer}"
+    return [ratio_limit(what, result[ours], result[peer], row.max_best, "p99_ms")]
+
+
+def ratio_limit(what, samples, against, limit, key="cost"):
+    measured = ratio(samples, against, key)
     return {"what": what, "measured": measured[0], "text": ratio_text(measured),
             "limit": f"at most {limit:.2f}",
             "verdict": verdict(measured[0], limit, lambda over: f"{over:.3f}")}
@@ -123,7 +140,7 @@ def print_summary(rows_and_results):
     print("\n| workload | akashd | relay | HAProxy | nginx | measured | to reach | |")
     print("|---|---|---|---|---|---|---|---|")
     for row, result in rows_and_results:
-        costs = " | ".join(cost_text(row, result.get(name))
+        costs = " | ".join(figure_text(row, result.get(name))
                            for name in ("akashd", row.floor, "haproxy", "nginx"))
         limits = limits_of(row, result)
         print(f"| {row.title} | {costs} | " + " | ".join(
@@ -131,8 +148,10 @@ def print_summary(rows_and_results):
             for key in ("text", "limit", "verdict")) + " |")
 
 
-def cost_text(row, samples):
+def figure_text(row, samples):
     if not samples:
         return "-"
+    if row.kind == "slow":
+        return f"{median(samples, 'p99_ms'):,.2f} ms"
     cost = median(samples, "cost")
     return bytes_text(cost) if row.kind == "idle" else f"{cost:,.2f} us"

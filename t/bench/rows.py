@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-KIB, MIB = 1 << 10, 1 << 20
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Row:
 
     name: str
     title: str
-    kind: str = "wrk"  # wrk, h2load, handshake, idle or workers
+    kind: str = "wrk"  # wrk, h2load, handshake, idle, or one with akashds of its own: workers, all-on, slow
     door: str = "http"  # or h2c, https, tcp, grpc
     http2: bool = False
     streams: int = 1  # h2load: at one time on a connection
@@ -27,6 +27,7 @@ class Row:
     message: int = 0  # grpc: bytes of the request's message; 0: a GET
     close: bool = False  # a connection per request
     bulk: bool = False  # requests are counted by bytes: few are large
+    once: bool = False  # h2load: one request and no more, however long it takes
     floor: str = ""  # the relay it is held against; none for TLS
     max_floor: float = 0.0
     max_best: float = 0.0
@@ -71,6 +72,10 @@ HTTP2 = [
     Row("h2c-16m", "HTTP/2 in cleartext, one client, 16 MB answers one after the other",
         kind="h2load", door="h2c", http2=True, path="/16m", size=16 * MIB, clients=1, bulk=True,
         max_best=1.00),
+    Row("h2-1g", "HTTP/2 over TLS, one download of 1 GB", kind="h2load", door="https", http2=True,
+        path="/1g", size=GIB, clients=1, once=True, max_best=1.00),
+    Row("h2c-1g", "HTTP/2 in cleartext, one download of 1 GB", kind="h2load", door="h2c", http2=True,
+        path="/1g", size=GIB, clients=1, once=True, max_best=1.00),
 ]
 
 GRPC = [
@@ -100,5 +105,12 @@ WORKERS = [
         kind="workers", max_best=1.10),
 ]
 
-ROWS = HTTP_AND_TCP + HTTPS + HTTP2 + GRPC + MEMORY + WORKERS
+RESILIENCE = [
+    Row("all-on", "HTTP keep-alive, 64 clients, 1 KB answers: breaker, budget, rate limit, access log: on against off",
+        kind="all-on", max_best=1.06),
+    Row("slow-backend", "HTTP keep-alive, 64 clients, ten backends of 5 ms, one of them 100 ms: p99",
+        kind="slow", max_best=1.00),
+]
+
+ROWS = HTTP_AND_TCP + HTTPS + HTTP2 + GRPC + MEMORY + WORKERS + RESILIENCE
 QUICK = ["http-1k", "http-40"]
