@@ -207,6 +207,12 @@ struct conf_retry {
     uint32_t per_try_timeout;
 };
 
+/* How long what may take, and what is tried again: an upstream's, or a route's to it. */
+struct conf_policy {
+    struct conf_upstream_timeouts timeouts;
+    struct conf_retry *retry; /* NULL: none */
+};
+
 struct conf_sticky {
     const char *cookie, *secret, *path;
     uint64_t ttl; /* ms; 0: none */
@@ -224,7 +230,7 @@ struct conf_upstream {
     struct slice hash_name; /* of the field, cookie or parameter */
     uint32_t slow_start_ms;
     struct breaker_rules *breaker; /* NULL: none */
-    struct conf_retry *retry;      /* NULL: none */
+    struct conf_policy policy;
     bool fail_open;
     uint32_t queue_size; /* 0: no queue */
     uint32_t max_connections;
@@ -238,7 +244,6 @@ struct conf_upstream {
     struct conf_keepalive {
         uint32_t connections, idle, requests, lifetime;
     } keepalive;
-    struct conf_upstream_timeouts timeouts;
     uint8_t send_proxy;         /* 0: no; version of the PROXY protocol */
     struct conf_sticky *sticky; /* NULL: none */
     struct conf_local {

@@ -376,10 +376,10 @@ parse_retry(struct conf_upstream *up, struct node *node)
 {
     static const char *const words[] = {"connect", "reset", "timeout", "502", "503", "504"};
     struct node *on = node_get(node_get(node, "retry"), "on");
-    for (struct node *child = on && up->retry ? on->first : NULL; child; child = child->next) {
+    for (struct node *child = on && up->policy.retry ? on->first : NULL; child; child = child->next) {
         for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
             if (child->kind == NODE_STRING && strcmp(child->text, words[i]) == 0) {
-                up->retry->on |= 1u << i;
+                up->policy.retry->on |= 1u << i;
             }
         }
     }

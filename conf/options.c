@@ -378,7 +378,7 @@ const struct option option_table[] = {
              "limit. Long form only."},
     {OWN_UPSTREAM, "fail_open", TYPE_BOOL, "false", IN(conf_upstream, fail_open), .flags = OPT_SHORT,
      .help = "When every backend is down or its breaker is open, send to them all the same."},
-    {OWN_UPSTREAM, "retry", TYPE_OBJECT, "{}", IN(conf_upstream, retry),
+    {OWN_UPSTREAM, "retry", TYPE_OBJECT, "{}", IN(conf_upstream, policy.retry),
      .flags = OPT_FALSE | OPT_SHORT | OPT_POINTER, .object = OWN_RETRY,
      .help = "Requests that failed are sent to another backend. false: never, save for an idle "
              "connection that had ended before the request met it."},
@@ -409,7 +409,7 @@ const struct option option_table[] = {
      .help = "Addresses of this machine that connections to the backends come from, health checks "
              "included. Several of one family take turns, for more connections than one has ports; a "
              "backend of a family that has none is connected to from whatever the kernel chooses."},
-    {OWN_UPSTREAM, "timeouts", TYPE_OBJECT, "{}", IN(conf_upstream, timeouts),
+    {OWN_UPSTREAM, "timeouts", TYPE_OBJECT, "{}", IN(conf_upstream, policy.timeouts),
      .object = OWN_UPSTREAM_TIMEOUTS, .help = "Deadlines towards backends."},
 
     {OWN_BACKEND, "id", TYPE_NAME, NULL, 1, 64, IN(conf_backend, id), .shown = "its address",

@@ -66,7 +66,7 @@ grpc_on_answer(struct stream *s, const struct http_msg *m)
             ends[i]->ops->relax(s, ends[i]);
         }
     }
-    stream_limit_silence(s, stream_tunnel_ms(s->conf_listener, s->upstream));
+    stream_limit_silence(s, stream_tunnel_ms(s->conf_listener, s->policy));
 }
 
 void

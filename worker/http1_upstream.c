@@ -127,7 +127,7 @@ take_body(struct http1_upstream *hu, struct slice bytes)
 {
     struct stream *s = hu->stream;
     size_t used = 0;
-    conn_read_progressed(&hu->conn, bytes.len, s->upstream->timeouts.response_body);
+    conn_read_progressed(&hu->conn, bytes.len, s->policy->timeouts.response_body);
     /* The state must be right when the stream ends the exchange from within. */
     hu->state = UPSTREAM_END;
     enum http1_body_result r = http1_body_feed(&hu->body, s, &s->server, bytes, &used);
@@ -259,7 +259,7 @@ splice_body(struct http1_upstream *hu)
         splice_move(s->pipes[0], &hu->conn, s->client.conn, hu->body.left, &moved, &sent);
     hu->body.left -= moved;
     s->client.bytes += sent;
-    conn_read_progressed(&hu->conn, moved, s->upstream->timeouts.response_body);
+    conn_read_progressed(&hu->conn, moved, s->policy->timeouts.response_body);
     if (r == SPLICE_BROKEN) {
         stream_fail(s, hu->conn.is_broken ? REASON_response_cut : REASON_client_closed);
     } else if (hu->body.left == 0 && splice_pipe_bytes(s->pipes[0]) == 0) {
@@ -286,7 +286,7 @@ is_paused(struct http1_upstream *hu)
     if (hu->state != UPSTREAM_BODY) {
         return is_blocked; /* interim answers wait as well, under the response deadline */
     }
-    uint32_t timeout = hu->is_relaxed ? 0 : s->upstream->timeouts.response_body;
+    uint32_t timeout = hu->is_relaxed ? 0 : s->policy->timeouts.response_body;
     if (is_blocked) {
         conn_set_read_due(&hu->conn, 0);
     } else if (hu->conn.read_due_ms == 0 && timeout != 0) {
@@ -393,7 +393,7 @@ http1_upstream_attach(struct conn *c, struct stream *s, struct backend *b)
     hu->seen = 0;
     hu->ninterim = 0;
     c->on_event = upstream_on_event;
-    c->send_timeout_ms = s->upstream->timeouts.send;
+    c->send_timeout_ms = s->policy->timeouts.send;
     s->server = (struct end){.ops = &upstream_ops, .conn = c};
 }
 

@@ -438,10 +438,10 @@ http2_upstream_begin(struct conn *c)
     hu->born_ms = now;
     hu->heard_ms = now;
     hu->idle_ms = now;
-    hu->connect_ms = s->upstream->timeouts.connect;
+    hu->connect_ms = s->upstream->policy.timeouts.connect;
     hu->header_bytes = s->conf_listener->header_bytes;
     c->on_event = upstream_on_event;
-    c->send_timeout_ms = s->upstream->timeouts.send;
+    c->send_timeout_ms = s->upstream->policy.timeouts.send;
     if (http2_session_begin(&hu->session, c, &upstream_side, STREAMS_MAX, hu->header_bytes) != 0) {
         http2_upstream_fail(c, REASON_internal);
         return;

@@ -283,7 +283,7 @@ expire(struct queue *q)
 {
     while (!list_is_empty(&q->streams)) {
         struct stream *s = list_first(&q->streams, struct stream, queue_link);
-        uint64_t timeout_us = (uint64_t)s->upstream->timeouts.queue * 1000;
+        uint64_t timeout_us = (uint64_t)s->policy->timeouts.queue * 1000;
         if (timeout_us == 0 || worker_now_us() - s->queued_us < timeout_us) {
             return;
         }

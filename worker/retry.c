@@ -30,7 +30,7 @@ budget_of(const struct stream *s)
 static void
 give_deposits(const struct stream *s)
 {
-    const struct conf_budget *rules = &s->upstream->retry->budget;
+    const struct conf_budget *rules = &s->policy->retry->budget;
     shm_u64 *word = budget_of(s);
     uint64_t seen = shm_get(word);
     uint32_t n = deposits[s->upstream->slot];
@@ -44,7 +44,7 @@ give_deposits(const struct stream *s)
 void
 retry_deposit(struct stream *s)
 {
-    if (s->upstream->retry && ++deposits[s->upstream->slot] == DEPOSIT_BATCH) {
+    if (s->policy->retry && ++deposits[s->upstream->slot] == DEPOSIT_BATCH) {
         give_deposits(s);
     }
 }
@@ -52,7 +52,7 @@ retry_deposit(struct stream *s)
 static bool
 take_token(const struct stream *s)
 {
-    uint32_t min_per_second = s->upstream->retry->budget.min_per_second;
+    uint32_t min_per_second = s->policy->retry->budget.min_per_second;
     shm_u64 *word = budget_of(s);
     uint64_t next;
     give_deposits(s);
@@ -70,7 +70,7 @@ take_token(const struct stream *s)
 static bool
 is_method_listed(const struct stream *s)
 {
-    for (char **method = s->upstream->retry->methods; method && *method; method++) {
+    for (char **method = s->policy->retry->methods; method && *method; method++) {
         if (slice_eq(s->http->req.method_text, slice_from_str(*method))) {
             return true;
         }
@@ -82,7 +82,7 @@ is_method_listed(const struct stream *s)
 static bool
 is_worth_keeping(const struct stream *s)
 {
-    return s->upstream && s->upstream->retry && !s->has_head &&
+    return s->policy && s->policy->retry && !s->has_head &&
            (is_method_listed(s) || s->upstream->protocol == CONF_H2);
 }
 
@@ -132,7 +132,7 @@ cause_of(enum reason why)
 static bool
 may_retry(const struct stream *s, unsigned cause)
 {
-    const struct conf_retry *rules = s->upstream ? s->upstream->retry : NULL;
+    const struct conf_retry *rules = s->policy ? s->policy->retry : NULL;
     if (!rules || !(rules->on & cause) || s->tries >= rules->attempts || s->has_head) {
         return false;
     }
@@ -206,7 +206,7 @@ retry_forget(struct stream *s)
 static uint64_t
 backoff_us(const struct stream *s)
 {
-    const struct conf_backoff *rules = &s->upstream->retry->backoff;
+    const struct conf_backoff *rules = &s->policy->retry->backoff;
     unsigned doublings = s->tries > 16 ? 16 : s->tries - 1u;
     uint64_t limit = (uint64_t)rules->base << doublings;
     limit = limit < rules->max ? limit : rules->max;

@@ -275,5 +275,6 @@ route_follow(struct stream *s)
         return false;
     }
     s->upstream = route->upstream ? route->upstream : next_share(&route->split);
+    s->policy = &s->upstream->policy;
     return true;
 }

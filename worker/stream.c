@@ -361,8 +361,8 @@ is_within_limits(struct stream *s, const struct conf_route *route)
 static void
 limit_total(struct stream *s)
 {
-    uint64_t due = worker_now_ms() + s->upstream->timeouts.total, asked = s->http->total_due_ms;
-    if (s->upstream->timeouts.total != 0 && (asked == 0 || due < asked)) {
+    uint64_t due = worker_now_ms() + s->policy->timeouts.total, asked = s->http->total_due_ms;
+    if (s->policy->timeouts.total != 0 && (asked == 0 || due < asked)) {
         stream_set_deadline(s, due);
     }
 }
@@ -422,6 +422,7 @@ stream_begin_tcp(struct stream *s)
     s->begin_us = worker_now_us();
     stream_enter(s, STREAM_PICK);
     s->upstream = s->conf_listener->upstream;
+    s->policy = &s->upstream->policy;
     retry_deposit(s);
     upstream_acquire(s, &s->upstream->pools[0]);
 }
@@ -556,8 +557,8 @@ stream_on_server_lost(struct stream *s)
 static uint32_t
 answer_timeout(const struct stream *s)
 {
-    uint32_t all = s->upstream->timeouts.response;
-    uint32_t one = s->upstream->retry ? s->upstream->retry->per_try_timeout : 0;
+    uint32_t all = s->policy->timeouts.response;
+    uint32_t one = s->policy->retry ? s->policy->retry->per_try_timeout : 0;
     return one != 0 && (all == 0 || one < all) ? one : all;
 }
 
@@ -625,7 +626,7 @@ stream_on_response(struct stream *s, struct http_msg *m)
     }
     stream_send_answer(s, m);
     if (m->body != HTTP_BODY_NONE) {
-        s->server.ops->expect(s, &s->server, s->upstream->timeouts.response_body);
+        s->server.ops->expect(s, &s->server, s->policy->timeouts.response_body);
     }
     if (s->is_grpc) {
         grpc_on_answer(s, m);

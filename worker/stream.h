@@ -120,6 +120,7 @@ struct stream {
     struct conf *conf; /* pinned; NULL once a tunnel runs: it copied what it needs */
     struct conf_listener *conf_listener;
     struct conf_upstream *upstream;
+    const struct conf_policy *policy; /* the upstream's, or the route's to it; NULL as upstream is */
     struct conf_pool *pool;
     struct slice upstream_name, backend_name; /* for the log: they outlive conf */
     uint64_t bytes_in;                        /* body bytes for backends */
@@ -239,7 +240,7 @@ end_is_blocked(const struct end *e)
 
 /* How long a tunnel may be silent: the smaller of both, ms; 0: for ever. */
 uint32_t
-stream_tunnel_ms(const struct conf_listener *l, const struct conf_upstream *up);
+stream_tunnel_ms(const struct conf_listener *l, const struct conf_policy *policy);
 /* A conf has been applied: tunnels of removed listeners and backends end within timeout_ms. */
 void
 stream_limit_tunnels(uint32_t timeout_ms);

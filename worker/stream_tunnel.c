@@ -27,6 +27,7 @@ stream_unpin_conf(struct stream *s)
     s->backend_name = copy_name(s, s->backend_name);
     s->conf_listener = NULL;
     s->upstream = NULL;
+    s->policy = NULL;
     s->backend = NULL;
     s->pool = NULL;
     conf_unref(s->conf);
@@ -79,10 +80,10 @@ stream_cut_tunnels(void)
 }
 
 uint32_t
-stream_tunnel_ms(const struct conf_listener *l, const struct conf_upstream *up)
+stream_tunnel_ms(const struct conf_listener *l, const struct conf_policy *policy)
 {
     uint32_t a = l->timeouts.tunnel;
-    uint32_t b = up->timeouts.tunnel;
+    uint32_t b = policy->timeouts.tunnel;
     if (a == 0 || b == 0) {
         return a + b;
     }
@@ -130,7 +131,7 @@ stream_upgrade(struct stream *s, struct http_msg *m)
     s->server.is_send_done = false;
     s->server.ops->expect(s, &s->server, 0);
     stream_set_deadline(s, 0);
-    stream_limit_silence(s, stream_tunnel_ms(s->conf_listener, s->upstream));
+    stream_limit_silence(s, stream_tunnel_ms(s->conf_listener, s->policy));
     stream_report_answer(s, m->status);
     stream_send_answer(s, m);
     stream_unpin_conf(s);

@@ -291,7 +291,7 @@ tcp_client_begin(struct conn *c, struct listener *l)
         return;
     }
     te->stream = s;
-    te->tunnel_ms = stream_tunnel_ms(l->conf, l->conf->upstream);
+    te->tunnel_ms = stream_tunnel_ms(l->conf, &l->conf->upstream->policy);
     stream_begin_tcp(s);
 }
 
@@ -302,7 +302,7 @@ tcp_upstream_attach(struct conn *c, struct stream *s)
     te->stream = s;
     te->backend = s->taken;
     c->on_event = tcp_on_event;
-    c->send_timeout_ms = s->upstream->timeouts.send;
+    c->send_timeout_ms = s->policy->timeouts.send;
     /* The handshake may have read what a backend says that speaks first. */
     c->is_readable |= c->io.tls != NULL;
     s->server = (struct end){.ops = &tcp_ops, .conn = c};

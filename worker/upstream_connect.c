@@ -340,6 +340,6 @@ upstream_connect(struct stream *s)
         return;
     }
     conn_watch(c);
-    uint32_t timeout = s->upstream->timeouts.connect;
+    uint32_t timeout = s->policy->timeouts.connect;
     conn_set_read_due(c, timeout ? worker_now_ms() + timeout : 0);
 }

@@ -113,8 +113,8 @@ START_TEST(keys_of_the_long_form_find_their_place)
     ck_assert_int_eq(listener->mode, CONF_TCP);
     ck_assert_uint_eq(listener->timeouts.idle, 1000);
     ck_assert_uint_eq(listener->timeouts.send, 3000);
-    ck_assert_uint_eq(up->timeouts.connect, 2000);
-    ck_assert_uint_eq(up->timeouts.send, 3000);
+    ck_assert_uint_eq(up->policy.timeouts.connect, 2000);
+    ck_assert_uint_eq(up->policy.timeouts.send, 3000);
     ck_assert_uint_eq(up->keepalive.connections, 3);
     fixture_free(conf);
 }
