@@ -31,6 +31,16 @@ conf_arrange(struct conf_build *build);
 /* conf_upstream.c: backends, pools, schedules, health. */
 void
 conf_check_upstreams(struct conf_build *build);
+/* conf_policy.c: what the words of retry.on, a member of object, mean. */
+void
+conf_read_retry_on(struct conf_retry *retry, struct node *object);
+/* The policy of a route (its node) to an upstream. After the upstreams. */
+const struct conf_policy *
+conf_route_policy(struct conf_build *build, struct conf_upstream *up, struct node *route);
+/* What a route's retry and timeouts may not have; once for each route. */
+void
+conf_check_route_policy(struct conf_build *build, struct node *route);
+
 /* conf_listener.c: addresses, upstreams, routers. After routes. */
 void
 conf_check_listeners(struct conf_build *build);

@@ -282,6 +282,7 @@ struct conf_edit {
 struct conf_share {
     const char *name;
     struct conf_upstream *upstream;
+    const struct conf_policy *policy; /* of the route, else of the upstream */
     uint32_t weight;
 };
 
@@ -299,6 +300,7 @@ struct conf_route {
     unsigned nheaders, nquery;
     /* One of these is what becomes of the request. */
     struct conf_upstream *upstream;
+    const struct conf_policy *policy; /* of the route, else of the upstream; NULL as upstream is */
     struct conf_split {
         struct conf_share *shares; /* NULL: none */
         unsigned nshares;

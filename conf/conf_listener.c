@@ -87,6 +87,7 @@ make_router(struct conf_build *build, struct conf_listener *listener, struct nod
     if (listener->upstream) {
         last = conf_arena_alloc(build->arena, sizeof(*last));
         last->upstream = listener->upstream;
+        last->policy = &listener->upstream->policy;
     }
     listener->router = conf_router_new(build->arena, routes, n, last);
     if (n == 0 && !last && !node_get(node, "upstream")) {

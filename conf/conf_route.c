@@ -222,6 +222,7 @@ check_split(struct conf_build *build, struct conf_split *split, struct node *nod
     bool is_well = split->nshares > 0;
     for (unsigned i = 0; i < split->nshares && child; i++, child = child->next) {
         split->shares[i].upstream = conf_find_upstream(build, child, "upstream");
+        split->shares[i].policy = conf_route_policy(build, split->shares[i].upstream, node);
         weights[i] = split->shares[i].weight;
         is_well = is_well && split->shares[i].upstream && weights[i] > 0;
     }
@@ -275,7 +276,9 @@ static void
 check_action(struct conf_build *build, struct conf_route *route, struct node *node)
 {
     check_one_action(build, node);
+    conf_check_route_policy(build, node);
     route->upstream = conf_find_upstream(build, node, "upstream");
+    route->policy = conf_route_policy(build, route->upstream, node);
     check_split(build, &route->split, node);
     if (route->redirect) {
         check_redirect(build, route->redirect, node_get(node, "redirect"));

@@ -372,20 +372,6 @@ parse_hash_key(struct conf_upstream *up)
 }
 
 static void
-parse_retry(struct conf_upstream *up, struct node *node)
-{
-    static const char *const words[] = {"connect", "reset", "timeout", "502", "503", "504"};
-    struct node *on = node_get(node_get(node, "retry"), "on");
-    for (struct node *child = on && up->policy.retry ? on->first : NULL; child; child = child->next) {
-        for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-            if (child->kind == NODE_STRING && strcmp(child->text, words[i]) == 0) {
-                up->policy.retry->on |= 1u << i;
-            }
-        }
-    }
-}
-
-static void
 parse_source(struct conf_build *build, struct conf_upstream *up, const struct node *list)
 {
     up->source.addrs =
@@ -408,7 +394,7 @@ check_upstream(struct conf_build *build, struct conf_upstream *up, struct node *
         parse_expect(build, &up->health, expect);
     }
     parse_hash_key(up);
-    parse_retry(up, node);
+    conf_read_retry_on(up->policy.retry, node_get(node, "retry"));
     parse_source(build, up, node_get(node, "source"));
     if (up->send_proxy && up->protocol == CONF_H2) {
         report_value(build->report, node_get(node, "send_proxy"),

@@ -54,6 +54,31 @@ node_clone(struct conf_arena *arena, const struct node *node)
     return clone;
 }
 
+/* Member child of a merged object: over base's, which may be NULL. */
+static struct node *
+merge_member(struct conf_arena *arena, const struct node *base, const struct node *child)
+{
+    bool are_objects = base && base->kind == NODE_OBJECT && child->kind == NODE_OBJECT;
+    return are_objects ? node_merge(arena, base, child) : node_clone(arena, child);
+}
+
+struct node *
+node_merge(struct conf_arena *arena, const struct node *base, const struct node *over)
+{
+    struct node *merged = node_copy(arena, over);
+    merged->first = merged->last = NULL;
+    merged->count = 0;
+    for (const struct node *child = base->first; child; child = child->next) {
+        if (!node_get(over, child->name)) {
+            node_append(merged, node_clone(arena, child));
+        }
+    }
+    for (const struct node *child = over->first; child; child = child->next) {
+        node_append(merged, merge_member(arena, node_get(base, child->name), child));
+    }
+    return merged;
+}
+
 void
 node_append(struct node *parent, struct node *child)
 {

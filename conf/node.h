@@ -63,6 +63,11 @@ node_copy(struct conf_arena *arena, const struct node *node);
 struct node *
 node_clone(struct conf_arena *arena, const struct node *node);
 
+/* A deep copy of base with the members of over in place of its own; objects within are merged alike.
+ */
+struct node *
+node_merge(struct conf_arena *arena, const struct node *base, const struct node *over);
+
 void
 node_append(struct node *parent, struct node *child);
 /* Unlink; node may stand anywhere in parent. */

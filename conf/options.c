@@ -275,6 +275,15 @@ const struct option option_table[] = {
     {OWN_ROUTE, "rate_limit", TYPE_OBJECT, NULL, IN(conf_route, rate_limit), .flags = OPT_POINTER,
      .object = OWN_RATE_LIMIT,
      .help = "How many requests a client may send along this route, besides the listener's limit."},
+    {OWN_ROUTE, "retry", TYPE_OBJECT, NULL, .flags = OPT_FALSE | OPT_PARTIAL, .object = OWN_RETRY,
+     .shown = "the upstream's",
+     .help = "Takes the place of the upstream's for this route; keys that are not given stay as they "
+             "are there. The budget is always the upstream's."},
+    {OWN_ROUTE, "timeouts", TYPE_OBJECT, NULL, .flags = OPT_PARTIAL,
+     .object = OWN_UPSTREAM_TIMEOUTS, .shown = "the upstream's",
+     .help = "Take the place of the upstream's for this route; those that are not given stay as they "
+             "are there. send of connections that several requests share (protocol h2) is "
+             "the upstream's."},
 
     {OWN_MATCH, "exact", TYPE_TEXT, NULL, 0, 4095, IN(conf_match, exact),
      .help = "The whole value. Exactly one of these keys is given."},

@@ -91,6 +91,7 @@ enum option_type {
 #define OPT_GRPC     0x200 /* ... or grpc */
 #define OPT_POINTER  0x100 /* an object that may be absent: the struct has a pointer to it */
 #define OPT_ANY_KEY  0x400 /* of a map: its keys are names of others, such as of fields */
+#define OPT_PARTIAL  0x800 /* an object that changes another: what it lacks has no default */
 
 struct option {
     enum option_owner owner;
@@ -137,6 +138,7 @@ struct option_reader {
     struct conf_arena *arena;
     struct report *report;
     const char *folder;     /* relative paths are relative to it */
+    bool is_partial;        /* within an object that has no defaults */
     struct node **defaults; /* one a row, made when first asked for */
 };
 void

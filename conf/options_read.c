@@ -114,6 +114,9 @@ static void *
 target_of(struct option_reader *reader, const struct option *row, void *base)
 {
     char *to = (char *)base + row->offset;
+    if (row->flags & OPT_PARTIAL) {
+        return conf_arena_alloc(reader->arena, option_objects[row->object].size);
+    }
     if (!(row->flags & OPT_POINTER)) {
         return row->width ? (void *)to : base;
     }
@@ -292,7 +295,10 @@ read_object(struct option_reader *reader, const struct option *row, struct node 
         complain(reader, row, node, NULL);
         return;
     }
+    bool was_partial = reader->is_partial;
+    reader->is_partial |= (row->flags & OPT_PARTIAL) != 0;
     options_read(reader, row->object, node, target_of(reader, row, base));
+    reader->is_partial = was_partial;
 }
 
 static void
@@ -431,7 +437,7 @@ options_read(struct option_reader *reader, enum option_owner owner, struct node 
             continue;
         }
         struct node *node = node_get(&given, row->key);
-        if (!node && has_default(row, &given)) {
+        if (!node && !reader->is_partial && has_default(row, &given)) {
             node = option_default(reader, row, object);
         }
         if (node) {

@@ -251,11 +251,13 @@ respond(struct stream *s, const struct conf_respond *with)
 
 /* ---- the whole ---- */
 
-static struct conf_upstream *
-next_share(const struct conf_split *split)
+static void
+draw_share(struct stream *s, const struct conf_split *split)
 {
     uint64_t ticket = shm_cursor_next(worker.shm, split->slot);
-    return split->shares[split->schedule[ticket % split->schedule_len]].upstream;
+    const struct conf_share *share = &split->shares[split->schedule[ticket % split->schedule_len]];
+    s->upstream = share->upstream;
+    s->policy = share->policy;
 }
 
 bool
@@ -274,7 +276,11 @@ route_follow(struct stream *s)
         stream_fail(s, REASON_internal);
         return false;
     }
-    s->upstream = route->upstream ? route->upstream : next_share(&route->split);
-    s->policy = &s->upstream->policy;
+    if (!route->upstream) {
+        draw_share(s, &route->split);
+        return true;
+    }
+    s->upstream = route->upstream;
+    s->policy = route->policy;
     return true;
 }

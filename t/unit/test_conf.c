@@ -404,6 +404,12 @@ END_TEST
 
 /* ---- -T ---- */
 
+#define ROUTED(routes) \
+    "{\"listeners\":[{\"name\":\"a\",\"address\":\":80\",\"upstream\":\"u\"}],\"routes\":[" routes \
+    "],\"upstreams\":{\"u\":{\"backends\":[" BACKEND "],\"timeouts\":{\"total\":7}," \
+    "\"retry\":{\"on\":[\"503\"],\"attempts\":4}},\"v\":{\"backends\":[" BACKEND \
+    "],\"retry\":false}}}"
+
 START_TEST(printed_configuration_is_a_fixed_point)
 {
     static const char *const cases[] = {
@@ -413,6 +419,8 @@ START_TEST(printed_configuration_is_a_fixed_point)
         "{\"listeners\":[{\"name\":\"a\",\"address\":[\":80\",\"unix:/x\"],\"mode\":\"tcp\","
         "\"upstream\":\"u\"}],\"upstreams\":{\"u\":{\"backends\":[" BACKEND "],\"health_check\":"
         "{\"type\":\"http\",\"body\":\"a \\\"b\\\" \\u00e9\"}}},\"control_socket\":\"/c\"}",
+        ROUTED("{\"upstream\":\"u\",\"timeouts\":{\"response\":\"2s\"},\"retry\":{\"attempts\":1,"
+               "\"backoff\":{\"max\":\"1s\"}}}"),
     };
     struct conf *conf = fixture_must_load(cases[_i]);
     char *text = fixture_print(conf);
@@ -423,6 +431,49 @@ START_TEST(printed_configuration_is_a_fixed_point)
     free(text);
     conf_unref(again);
     fixture_free(conf);
+}
+END_TEST
+
+START_TEST(route_changes_what_it_gives_of_the_policy)
+{
+    struct conf *conf = fixture_must_load(
+        ROUTED("{\"path\":\"/a\",\"upstream\":\"u\"},"
+               "{\"path\":\"/b\",\"upstream\":\"u\",\"timeouts\":{\"response\":\"2s\"},"
+               "\"retry\":{\"attempts\":1,\"backoff\":{\"max\":\"1s\"}}},"
+               "{\"path\":\"/c\",\"upstream\":\"u\",\"retry\":false},"
+               "{\"split\":[{\"upstream\":\"u\"},{\"upstream\":\"v\"}],"
+               "\"retry\":{\"on\":[\"502\"]}}"));
+    const struct conf_upstream *u = &conf->upstreams[0];
+    const struct conf_policy *b = conf->routes[1].policy;
+    ck_assert_ptr_eq(conf->routes[0].policy, &u->policy);
+    ck_assert_uint_eq(b->timeouts.response, 2000);
+    ck_assert_uint_eq(b->timeouts.total, 7000);
+    ck_assert_uint_eq(b->timeouts.connect, 5000);
+    ck_assert_uint_eq(b->retry->attempts, 1);
+    ck_assert_uint_eq(b->retry->on, CONF_RETRY_503);
+    ck_assert_uint_eq(b->retry->backoff.base, 25);
+    ck_assert_uint_eq(b->retry->backoff.max, 1000);
+    ck_assert_uint_eq(u->policy.retry->attempts, 4);
+    ck_assert_ptr_null(conf->routes[2].policy->retry);
+    const struct conf_share *shares = conf->routes[3].split.shares;
+    ck_assert_uint_eq(shares[0].policy->retry->attempts, 4);
+    ck_assert_uint_eq(shares[1].policy->retry->attempts, 2);
+    ck_assert_uint_eq(shares[1].policy->retry->on, CONF_RETRY_502);
+    fixture_free(conf);
+}
+END_TEST
+
+START_TEST(errors_of_a_routes_policy_have_places)
+{
+    fixture_expect_errors(
+        ROUTED("{\"path\":\"/a\",\"upstream\":\"u\",\n\"timeouts\":{\"response\":\"x\"},\n"
+               "\"retry\":{\"attempts\":0,\n\"budget\":{}}},\n"
+               "{\"path\":\"/b\",\"respond\":{},\n\"retry\":false}"),
+        "2:24: routes[0].timeouts.response: expected a duration from 0s to 720h such as \"10s\", or "
+        "a number of seconds, got \"x\"",
+        "3:21: routes[0].retry.attempts: expected a number from 1 to 10, got 0",
+        "4:1: routes[0].retry.budget: of the upstream, all of whose requests share it",
+        "6:1: routes[1].retry: only with upstream or split", NULL);
 }
 END_TEST
 
@@ -682,7 +733,9 @@ conf_suite(void)
     tcase_add_test(tc, top_level_defaults_come_from_the_machine);
     tcase_add_test(tc, metrics_may_be_an_object_or_off);
     tcase_add_test(tc, environment_is_put_into_strings);
-    tcase_add_loop_test(tc, printed_configuration_is_a_fixed_point, 0, 3);
+    tcase_add_loop_test(tc, printed_configuration_is_a_fixed_point, 0, 4);
+    tcase_add_test(tc, route_changes_what_it_gives_of_the_policy);
+    tcase_add_test(tc, errors_of_a_routes_policy_have_places);
     tcase_add_test(tc, hash_follows_what_is_effective);
     tcase_add_test(tc, every_example_loads);
     suite_add_tcase(suite, tc);
