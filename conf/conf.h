@@ -122,7 +122,8 @@ struct conf_listener {
     bool http2;
     uint32_t http2_streams; /* at one time on a connection */
     struct conf_listener_timeouts timeouts;
-    struct conf_router *router; /* http: the routes that apply here, ordered; conf/router.h */
+    struct conf_router *router; /* the routes that apply here, ordered; conf/router.h. tcp: by the
+                                   server name of TLS that is passed through; NULL: there are none */
 };
 
 /* TLS towards the backends of an upstream. */

@@ -68,7 +68,7 @@ is_for(const struct conf_route *route, const struct conf_listener *listener)
             return true;
         }
     }
-    return route->listeners == NULL;
+    return route->listeners == NULL && listener->mode == CONF_HTTP;
 }
 
 static void
@@ -89,7 +89,9 @@ make_router(struct conf_build *build, struct conf_listener *listener, struct nod
         last->upstream = listener->upstream;
         last->policy = &listener->upstream->policy;
     }
-    listener->router = conf_router_new(build->arena, routes, n, last);
+    if (n > 0 || listener->mode == CONF_HTTP) {
+        listener->router = conf_router_new(build->arena, routes, n, last);
+    }
     if (n == 0 && !last && !node_get(node, "upstream")) {
         report_warn(build->report, node, "no route leads anywhere: every request is answered 404");
     }
@@ -120,10 +122,10 @@ check_listener(struct conf_build *build, struct conf_listener *listener, struct 
     }
     check_name(build, listener, node);
     listener->upstream = conf_find_upstream(build, node, "upstream");
-    if (listener->mode == CONF_HTTP) {
-        make_router(build, listener, node);
-    } else if (!node_get(node, "upstream")) {
+    if (listener->mode == CONF_TCP && !node_get(node, "upstream")) {
         report_missing(build->report, node, "upstream", "missing; tcp mode needs it");
+    } else {
+        make_router(build, listener, node);
     }
     if (listener->mode == CONF_TCP && listener->requests_in_flight != 0) {
         report_key(build->report, node_get(node_get(node, "limits"), "requests_in_flight"),

@@ -23,13 +23,23 @@ conf_read_retry_on(struct conf_retry *retry, struct node *object)
     }
 }
 
+static bool
+is_well(const struct node *node)
+{
+    bool all = !node->is_bad;
+    for (const struct node *child = node->first; all && child; child = child->next) {
+        all = is_well(child);
+    }
+    return all;
+}
+
 /* The upstream's member key, with what the route has of it. */
 static struct node *
 merge(struct conf_build *build, const struct conf_upstream *up, const char *key,
       const struct node *change)
 {
     struct node *own = node_get(node_get(node_get(build->root, "upstreams"), up->name), key);
-    bool is_object = own && own->kind == NODE_OBJECT; /* else it is off there */
+    bool is_object = own && own->kind == NODE_OBJECT && is_well(own); /* else off, or reported */
     return is_object ? node_merge(build->arena, own, change) : node_clone(build->arena, change);
 }
 
@@ -45,16 +55,6 @@ read_retry(struct conf_build *build, const struct conf_upstream *up, struct node
     policy->retry = conf_arena_alloc(build->arena, sizeof(*policy->retry));
     options_read(&build->reader, OWN_RETRY, merged, policy->retry);
     conf_read_retry_on(policy->retry, merged);
-}
-
-static bool
-is_well(const struct node *node)
-{
-    bool all = !node->is_bad;
-    for (const struct node *child = node->first; all && child; child = child->next) {
-        all = is_well(child);
-    }
-    return all;
 }
 
 /* Bad ones have been reported, and are not to be so once more for each upstream. */

@@ -25,9 +25,39 @@ find_listener(const struct conf *conf, const char *name)
     return NULL;
 }
 
+/* A listener that passes TLS through knows of a connection the server's name, and nothing else. */
 static void
-check_route_listeners(struct conf_build *build, struct node *list)
+check_tcp_route(struct conf_build *build, const struct conf_listener *listener, struct node *place,
+                struct node *node)
 {
+    static const char *const keys[] = {"listeners", "host",  "upstream",
+                                       "split",     "retry", "timeouts"};
+    if (listener->tls) {
+        report_value(build->report, place,
+                     "listener %s is in tcp mode and ends TLS itself: it has no routes",
+                     listener->name);
+    } else if (!node_get(node, "host")) {
+        report_value(build->report, place,
+                     "listener %s is in tcp mode, where a route goes by host (the name that TLS "
+                     "asks for) alone",
+                     listener->name);
+    }
+    for (struct node *child = node->first; child; child = child->next) {
+        bool is_known = false;
+        for (unsigned i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+            is_known |= strcmp(child->name, keys[i]) == 0;
+        }
+        if (!is_known && !child->is_default) {
+            report_key(build->report, child, "not with listener %s, which is in tcp mode",
+                       listener->name);
+        }
+    }
+}
+
+static void
+check_route_listeners(struct conf_build *build, struct node *node)
+{
+    struct node *list = node_get(node, "listeners");
     for (struct node *child = list ? list->first : NULL; child; child = child->next) {
         if (child->kind != NODE_STRING || child->is_bad) {
             continue;
@@ -35,9 +65,8 @@ check_route_listeners(struct conf_build *build, struct node *list)
         const struct conf_listener *listener = find_listener(build->conf, child->text);
         if (!listener) {
             report_value(build->report, child, "there is no listener %s", child->text);
-        } else if (listener->mode != CONF_HTTP) {
-            report_value(build->report, child, "listener %s is in tcp mode: it has no routes",
-                         child->text);
+        } else if (listener->mode == CONF_TCP) {
+            check_tcp_route(build, listener, child, node);
         }
     }
 }
@@ -302,7 +331,7 @@ conf_check_routes(struct conf_build *build)
     struct node *child = routes ? routes->first : NULL;
     for (unsigned i = 0; i < conf->nroutes && child; i++, child = child->next) {
         struct conf_route *route = &conf->routes[i];
-        check_route_listeners(build, node_get(child, "listeners"));
+        check_route_listeners(build, child);
         check_conditions(build, route, child);
         check_action(build, route, child);
         conf_read_networks(build, node_get(child, "allow"), &route->allow, &route->nallow);

@@ -119,7 +119,8 @@ const struct option option_table[] = {
     {OWN_LISTENER, "mode", TYPE_WORD, "\"http\"", IN(conf_listener, mode), .words = "http|tcp",
      .flags = OPT_SHORT, .help = "http, or tcp for plain layer 4."},
     {OWN_LISTENER, "upstream", TYPE_NAME, NULL, 1, 64,
-     .help = "In tcp mode, where everything goes (required); in http mode the last route."},
+     .help = "In tcp mode, where everything goes that no route names (required); in http mode the last "
+             "route."},
     {OWN_LISTENER, "tls", TYPE_OBJECT, NULL, IN(conf_listener, tls),
      .flags = OPT_SHORT | OPT_POINTER, .object = OWN_TLS, .help = "Given: the listener speaks TLS."},
     {OWN_LISTENER, "max_connections", TYPE_COUNT, "0", 0, ANY32, IN(conf_listener, max_connections),
@@ -231,7 +232,11 @@ const struct option option_table[] = {
     /* ---- routes ---- */
     {OWN_ROUTE, "listeners", TYPE_NAME, NULL, 1, 64, IN(conf_route, listeners),
      .flags = OPT_LIST | OPT_NONEMPTY, .shown = "all in http mode",
-     .help = "Listeners that the route is for."},
+     .help = "Listeners that the route is for. A listener in tcp mode without tls may be named by routes "
+             "that have host, upstream or split, retry and timeouts alone: TLS then passes through "
+             "unopened and goes by the server name that its ClientHello asks for. What asks for none, "
+             "or is no TLS, goes to the listener's upstream. The ClientHello has timeouts.handshake to "
+             "come, so this is not for protocols whose servers speak first."},
     {OWN_ROUTE, "host", TYPE_PATTERN, NULL, 1, 253, IN(conf_route, host), .shown = "any",
      .help = "Host, exact or *.suffix; case, port and a trailing dot do not count."},
     {OWN_ROUTE, "path", TYPE_PREFIX, NULL, 1, 4095, IN(conf_route, path), .shown = "any",

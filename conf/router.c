@@ -320,3 +320,11 @@ conf_router_find(const struct conf_router *router, const struct http_msg *req,
     }
     return number < 0 ? router->last : router->routes[number];
 }
+
+const struct conf_route *
+conf_router_find_name(const struct conf_router *router, struct slice name)
+{
+    const struct http_msg asked = {.authority = name, .path = SLICE("")};
+    const struct pattern *gave_up;
+    return conf_router_find(router, &asked, &gave_up);
+}

@@ -21,6 +21,11 @@ const struct conf_route *
 conf_router_find(const struct conf_router *router, const struct http_msg *req,
                  const struct pattern **gave_up);
 
+/* The same for a connection of TLS that is passed through and asks for that name; empty: for none.
+ */
+const struct conf_route *
+conf_router_find_name(const struct conf_router *router, struct slice name);
+
 /* For conf_load: routes in the order of the file; last, when not NULL, comes after all of them. */
 struct conf_router *
 conf_router_new(struct conf_arena *arena, const struct conf_route *const *routes, unsigned n,

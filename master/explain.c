@@ -343,6 +343,19 @@ follow_http(struct way *w, const struct conf_listener *l, const struct url *url)
     follow_route(w, route, path);
 }
 
+/* TLS that is passed through may ask for the host of the question; anything else has the default.
+ */
+static void
+follow_tcp(struct way *w, const struct conf_listener *l, const struct url *url)
+{
+    if (l->router) {
+        const char *host = w->q->host ? w->q->host : url->host;
+        follow_route(w, conf_router_find_name(l->router, slice_from_str(host)), SLICE(""));
+    } else {
+        follow_pool(w, conf_upstream_pool(l->upstream, SLICE("")));
+    }
+}
+
 struct json_object *
 explain_request(const struct shm *shm, const struct conf *conf, const struct explain_question *q,
                 char *why, size_t why_size)
@@ -360,7 +373,7 @@ explain_request(const struct shm *shm, const struct conf *conf, const struct exp
     }
     tell(&way, "listener", l->name);
     if (l->mode == CONF_TCP) {
-        follow_pool(&way, conf_upstream_pool(l->upstream, SLICE("")));
+        follow_tcp(&way, l, &url);
     } else {
         follow_http(&way, l, &url);
     }

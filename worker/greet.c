@@ -3,7 +3,8 @@
  * greet.c - a client's connection before its first protocol: see greet.h.
  *
  * The PROXY header is looked at in the socket (MSG_PEEK) and taken out of it when it is whole, so
- * that not a byte of what is behind it is read here: TLS and all protocols begin as ever.
+ * that not a byte of what is behind it is read here: TLS and all protocols begin as ever. A
+ * ClientHello that is passed through is looked at in the same way and stays there.
  */
 #include "worker/greet.h"
 
@@ -14,6 +15,7 @@
 #include "shared/log.h"
 #include "shared/proxy_protocol.h"
 #include "shared/tls.h"
+#include "shared/tls_hello.h"
 #include "worker/http1_client.h"
 #include "worker/http2_client.h"
 #include "worker/tcp.h"
@@ -25,7 +27,7 @@
 struct greeting {
     struct conn conn;
     struct listener *listener;
-    uint32_t seen; /* bytes that have come of a header that is not whole */
+    uint32_t seen; /* bytes that have come of a header, or a hello, that is not whole */
 };
 
 /* ---- the end ---- */
@@ -60,17 +62,28 @@ has_agreed_on_http2(const struct conn *c, const struct listener *l)
            slice_eq(transport_tls_alpn(&c->io), SLICE("h2"));
 }
 
+static void
+begin_tcp(struct greeting *g, struct slice server_name)
+{
+    struct conn *c = &g->conn;
+    struct listener *l = g->listener;
+    memset((char *)g + sizeof(*c), 0, sizeof(*g) - sizeof(*c));
+    conn_watch(c);
+    tcp_client_begin(c, l, server_name);
+}
+
 /* In cleartext http1_client.c meets the preface of HTTP/2. */
 static void
 begin_protocol(struct greeting *g)
 {
     struct conn *c = &g->conn;
     struct listener *l = g->listener;
-    memset((char *)g + sizeof(*c), 0, sizeof(*g) - sizeof(*c));
     if (l->conf->mode == CONF_TCP) {
-        conn_watch(c);
-        tcp_client_begin(c, l);
-    } else if (has_agreed_on_http2(c, l)) {
+        begin_tcp(g, slice_of("", 0));
+        return;
+    }
+    memset((char *)g + sizeof(*c), 0, sizeof(*g) - sizeof(*c));
+    if (has_agreed_on_http2(c, l)) {
         http2_client_begin(c, l, slice_of(NULL, 0));
     } else {
         http1_client_begin(c, l);
@@ -113,13 +126,115 @@ on_handshake_event(struct conn *c, unsigned what)
     begin_protocol(g);
 }
 
+/* ---- the ClientHello of TLS that is passed through ---- */
+
+static ssize_t
+receive(int fd, char *bytes, size_t len, int flags)
+{
+    ssize_t n;
+    do {
+        n = recv(fd, bytes, len, flags);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
+
+static bool
+has_error(int fd)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0;
+}
+
+/* So much has come of what is not whole. Is it all that will? A look into the socket does not find
+ * its end. */
+static bool
+is_cut(struct greeting *g, ssize_t n)
+{
+    const struct conn *c = &g->conn;
+    if (n > 0 && (c->has_hup || (n == (ssize_t)g->seen && has_error(c->io.fd)))) {
+        return true;
+    }
+    g->seen = n > 0 ? (uint32_t)n : 0;
+    return false;
+}
+
+static void
+refuse_hello(struct greeting *g, const char *why)
+{
+    shm_count(&worker.row->failures[REASON_handshake_failed], 1);
+    log_debug("listener %s: ClientHello: %s", g->listener->name, why);
+    close_greeting(g);
+}
+
+static void
+read_hello(struct greeting *g)
+{
+    static char bytes[TLS_HELLO_MAX + 1];
+    struct conn *c = &g->conn;
+    struct tls_hello told;
+    const char *why = "";
+    ssize_t n = receive(c->io.fd, bytes, sizeof(bytes), MSG_PEEK);
+    if (n == 0 || (n < 0 && errno != EAGAIN)) {
+        close_greeting(g); /* without a byte: somebody looked whether anyone is here */
+        return;
+    }
+    switch (tls_hello_parse(slice_of(bytes, n > 0 ? (size_t)n : 0), &told, &why)) {
+    case TLS_HELLO_WHOLE:
+        c->is_readable = true;
+        begin_tcp(g, slice_of(told.name, told.name_len));
+        break;
+    case TLS_HELLO_OTHER:
+        c->is_readable = true;
+        begin_tcp(g, slice_of("", 0));
+        break;
+    case TLS_HELLO_BAD: refuse_hello(g, why); break;
+    case TLS_HELLO_MORE:
+        if (is_cut(g, n)) {
+            refuse_hello(g, "it is cut");
+        } else {
+            conn_watch(c);
+        }
+    }
+}
+
+static void
+on_hello_event(struct conn *c, unsigned what)
+{
+    struct greeting *g = (struct greeting *)c;
+    if (!(what & (CONN_READ_DUE | CONN_BROKEN))) {
+        read_hello(g);
+    } else if (g->seen == 0) {
+        close_greeting(g);
+    } else {
+        refuse_hello(g, "the rest is missing");
+    }
+}
+
+static void
+begin_hello(struct greeting *g)
+{
+    struct conn *c = &g->conn;
+    g->seen = 0;
+    c->on_event = on_hello_event;
+    set_deadline(g);
+    read_hello(g);
+}
+
+/* ---- TLS of our own, or none ---- */
+
 /* What is in the socket when it is watched is told; what came behind a PROXY header was told with
  * that. */
 static void
 begin_secure(struct greeting *g)
 {
     struct conn *c = &g->conn;
-    if (!g->listener->conf->tls) {
+    const struct conf_listener *l = g->listener->conf;
+    if (l->mode == CONF_TCP && l->router) {
+        begin_hello(g);
+        return;
+    }
+    if (!l->tls) {
         begin_protocol(g);
         return;
     }
@@ -168,24 +283,6 @@ may_say_nothing(const struct greeting *g)
     return g->seen == 0 && (worker_is_retiring() || g->listener->is_removed);
 }
 
-static ssize_t
-receive(int fd, char *bytes, size_t len, int flags)
-{
-    ssize_t n;
-    do {
-        n = recv(fd, bytes, len, flags);
-    } while (n < 0 && errno == EINTR);
-    return n;
-}
-
-static bool
-has_error(int fd)
-{
-    int error = 0;
-    socklen_t len = sizeof(error);
-    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0;
-}
-
 /* The header is in the socket whole: len bytes of it. */
 static void
 take_header(struct greeting *g, char *bytes, size_t len, const struct proxy_told *told)
@@ -224,10 +321,9 @@ read_header(struct greeting *g)
         take_header(g, bytes, (size_t)len, &told);
     } else if (len < 0) {
         refuse_header(g, why);
-    } else if (n > 0 && (c->has_hup || (n == (ssize_t)g->seen && has_error(c->io.fd)))) {
-        refuse_header(g, "it is cut"); /* a look into the socket does not find its end */
+    } else if (is_cut(g, n)) {
+        refuse_header(g, "it is cut");
     } else {
-        g->seen = n > 0 ? (uint32_t)n : 0;
         conn_watch(c);
     }
 }
@@ -265,14 +361,16 @@ greet_client(struct conn *c, struct listener *l)
 bool
 greet_is_under_way(const struct conn *c)
 {
-    return c->on_event == on_handshake_event || c->on_event == on_header_event;
+    return c->on_event == on_handshake_event || c->on_event == on_header_event ||
+           c->on_event == on_hello_event;
 }
 
 void
 greet_drain(struct conn *c)
 {
     uint64_t due = worker_now_ms() + WORKER_IDLE_GRACE_MS;
-    if (c->on_event == on_header_event && (c->read_due_ms == 0 || c->read_due_ms > due)) {
+    bool is_waiting = c->on_event == on_header_event || c->on_event == on_hello_event;
+    if (is_waiting && (c->read_due_ms == 0 || c->read_due_ms > due)) {
         conn_set_read_due(c, due);
     }
 }

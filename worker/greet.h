@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * greet.h - what happens on a client's connection before its first protocol: the header of the
- * PROXY protocol, where the peer must send one, then the TLS handshake. All of it has one deadline.
+ * PROXY protocol, where the peer must send one, then the TLS handshake; or, where routes of a
+ * listener in tcp mode go by the name that TLS asks for, a look at the ClientHello. All of it has
+ * one deadline, timeouts.handshake (header in cleartext http).
  */
 #ifndef WORKER_GREET_H
 #define WORKER_GREET_H

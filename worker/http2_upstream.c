@@ -446,7 +446,8 @@ http2_upstream_begin(struct conn *c)
         http2_upstream_fail(c, REASON_internal);
         return;
     }
-    conn_set_read_due(c, hu->connect_ms ? s->connect_us / 1000 + hu->connect_ms : 0);
+    uint32_t connect = s->policy->timeouts.connect;
+    conn_set_read_due(c, connect ? s->connect_us / 1000 + connect : 0);
     c->is_readable |= c->io.tls != NULL; /* what came behind the handshake may be decrypted */
     if (c->is_readable) {
         conn_run_later(c);

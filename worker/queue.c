@@ -277,16 +277,30 @@ queue_run(void)
     }
 }
 
-/* In the order in which they came; a changed timeout holds for those that come then. */
+static bool
+is_overdue(const struct stream *s)
+{
+    uint64_t timeout_us = (uint64_t)s->policy->timeouts.queue * 1000;
+    return timeout_us != 0 && worker_now_us() - s->queued_us >= timeout_us;
+}
+
+/* Routes may have timeouts of their own, so any of them may be the next. They are failed when all
+ * have been found: that may do things to the queue. */
 static void
 expire(struct queue *q)
 {
-    while (!list_is_empty(&q->streams)) {
-        struct stream *s = list_first(&q->streams, struct stream, queue_link);
-        uint64_t timeout_us = (uint64_t)s->policy->timeouts.queue * 1000;
-        if (timeout_us == 0 || worker_now_us() - s->queued_us < timeout_us) {
-            return;
+    struct list overdue = LIST_INIT(overdue);
+    list_for_each_safe (it, &q->streams) {
+        if (is_overdue(container_of(it, struct stream, queue_link))) {
+            list_del(it);
+            list_add_tail(&overdue, it);
         }
+    }
+    if (list_is_empty(&q->streams)) {
+        list_del(&q->link);
+    }
+    while (!list_is_empty(&overdue)) {
+        struct stream *s = list_first(&overdue, struct stream, queue_link);
         s->queue_us += worker_now_us() - s->queued_us;
         stream_fail(s, REASON_queue_timeout);
     }

@@ -260,6 +260,29 @@ draw_share(struct stream *s, const struct conf_split *split)
     s->policy = share->policy;
 }
 
+static void
+lead_to_upstream(struct stream *s, const struct conf_route *route)
+{
+    if (!route->upstream) {
+        draw_share(s, &route->split);
+        return;
+    }
+    s->upstream = route->upstream;
+    s->policy = route->policy;
+}
+
+void
+route_follow_tcp(struct stream *s, struct slice server_name)
+{
+    const struct conf_listener *l = s->conf_listener;
+    if (l->router) {
+        lead_to_upstream(s, conf_router_find_name(l->router, server_name));
+        return;
+    }
+    s->upstream = l->upstream;
+    s->policy = &l->upstream->policy;
+}
+
 bool
 route_follow(struct stream *s)
 {
@@ -276,11 +299,6 @@ route_follow(struct stream *s)
         stream_fail(s, REASON_internal);
         return false;
     }
-    if (!route->upstream) {
-        draw_share(s, &route->split);
-        return true;
-    }
-    s->upstream = route->upstream;
-    s->policy = route->policy;
+    lead_to_upstream(s, route);
     return true;
 }

@@ -16,6 +16,10 @@ route_find(struct stream *s);
 bool
 route_follow(struct stream *s);
 
+/* Where a connection in tcp mode goes that asks for that server's name by TLS; empty: for none. */
+void
+route_follow_tcp(struct stream *s, struct slice server_name);
+
 /* Change the fields of the answer m as the route says. */
 void
 route_edit_answer(struct stream *s, struct http_msg *m);

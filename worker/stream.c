@@ -421,8 +421,6 @@ stream_begin_tcp(struct stream *s)
 {
     s->begin_us = worker_now_us();
     stream_enter(s, STREAM_PICK);
-    s->upstream = s->conf_listener->upstream;
-    s->policy = &s->upstream->policy;
     retry_deposit(s);
     upstream_acquire(s, &s->upstream->pools[0]);
 }

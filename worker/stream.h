@@ -175,7 +175,7 @@ stream_reap(void);
 /* The request's head is complete in s->req: route it and find it a backend. http. */
 void
 stream_begin(struct stream *s);
-/* The same for a tcp connection. */
+/* The same for a tcp connection, whose upstream and policy are set. */
 void
 stream_begin_tcp(struct stream *s);
 

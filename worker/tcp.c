@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "worker/route.h"
 #include "worker/splice.h"
 #include "worker/upstream.h"
 #include "worker/upstream_tls.h"
@@ -278,7 +279,7 @@ tcp_on_event(struct conn *c, unsigned what)
 }
 
 void
-tcp_client_begin(struct conn *c, struct listener *l)
+tcp_client_begin(struct conn *c, struct listener *l, struct slice server_name)
 {
     struct tcp_end *te = (struct tcp_end *)c;
     te->listener = l;
@@ -291,7 +292,8 @@ tcp_client_begin(struct conn *c, struct listener *l)
         return;
     }
     te->stream = s;
-    te->tunnel_ms = stream_tunnel_ms(l->conf, &l->conf->upstream->policy);
+    route_follow_tcp(s, server_name);
+    te->tunnel_ms = stream_tunnel_ms(l->conf, s->policy);
     stream_begin_tcp(s);
 }
 

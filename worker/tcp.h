@@ -14,9 +14,10 @@ size_t
 tcp_client_size(void);
 size_t
 tcp_upstream_size(void);
-/* Begin a stream for the client connection c of l. */
+/* Begin a stream for the client connection c of l. server_name: what the client asks for by TLS
+ * that is passed through; empty: nothing. */
 void
-tcp_client_begin(struct conn *c, struct listener *l);
+tcp_client_begin(struct conn *c, struct listener *l, struct slice server_name);
 /* c is connected: make it the server end of s. */
 void
 tcp_upstream_attach(struct conn *c, struct stream *s);

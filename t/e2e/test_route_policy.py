@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """retry and timeouts of a route take the place of its upstream's, key by key."""
 
+import socket
+
 import pytest
 
 from harness import Client, backend as answers, free_port, http_config, until
@@ -127,3 +129,40 @@ def test_a_reload_leaves_who_waits_his_own_timeout(routed):
         assert ask(akashd, "/slow").status == 504
         gate.release()
         assert slow.response().status == 200
+
+
+def test_each_waits_in_the_queue_as_long_as_his_route_says(launch, scripted):
+    """Whoever came first may wait longest."""
+    gate, port, backend = answers.Gate(), free_port(), scripted()
+    backend.always(gate.hold())
+    config = http_config(port, [{"address": backend.address, "max_connections": 1}],
+                         {"queue": {"size": 10}, "timeouts": {"queue": "60s"}})
+    config["routes"] = [{"path": "/ever", "upstream": "site", "timeouts": {"queue": 0}},
+                        {"path": "/short", "upstream": "site", "timeouts": {"queue": "200ms"}}]
+    akashd = launch(config)
+
+    def is_waiting(count):
+        return akashd.metrics().value("akash_queue_waiting", upstream="site") == count
+    with Client(port) as holder, Client(port) as first, Client(port) as second, Client(port) as short:
+        holder.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET")
+        gate.wait_waiting(1)
+        for n, (client, target) in enumerate([(first, b"/"), (second, b"/ever")]):
+            client.send(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n", "GET")
+            until(lambda: is_waiting(n + 1), "it to wait")
+        answer = short.ask(target="/short")
+        assert answer.status == 503 and "queue_timeout" in answer.text
+        assert is_waiting(2)
+        gate.release()
+        assert [c.response().status for c in (holder, first, second)] == [200, 200, 200]
+
+
+def test_connect_of_the_route_bounds_a_session_that_does_not_begin(launch):
+    """An h2 backend that accepts and says nothing is not connected."""
+    port, silent = free_port(), socket.create_server(("127.0.0.1", 0))
+    config = http_config(port, [f"127.0.0.1:{silent.getsockname()[1]}"],
+                         {"protocol": "h2", "retry": False, "timeouts": {"connect": "60s"}})
+    config["routes"] = [{"path": "/", "upstream": "site", "timeouts": {"connect": "200ms"}}]
+    launch(config)
+    with silent, Client(port) as client:
+        answer = client.ask()
+        assert answer.status == 504 and "connect_timeout" in answer.text

@@ -25,6 +25,7 @@
     X(transport_tls) \
     X(addr) \
     X(proxy_protocol) \
+    X(tls_hello) \
     X(channel) \
     X(shm) \
     X(shm_fold) \

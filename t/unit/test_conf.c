@@ -564,7 +564,7 @@ START_TEST(errors_of_the_long_form_have_places)
         "      \"client_auth\": \"require\", \"alpn\": [\"h3\"] } } ],\n"
         "  \"host\": \"x\",\n"
         "  \"routes\": [ { \"path\": \"/a\", \"path_exact\": \"/b\", \"upstream\": \"v\",\n"
-        "    \"listeners\": [\"a\", \"b\"], \"redirect\": {} } ],\n"
+        "    \"listeners\": [\"b\", \"c\"], \"redirect\": {} } ],\n"
         "  \"upstreams\": { \"u\": { \"backends\": [ " BACKEND " ] }, \"b d\": {} } }",
         "2:3: listeners[0].upstream: missing; tcp mode needs it",
         "2:37: listeners[0].address[1]: :80 is listened on already",
@@ -578,12 +578,35 @@ START_TEST(errors_of_the_long_form_have_places)
         "6:3: host: a key of the short form cannot stand beside \"listeners\"",
         "7:31: routes[0].path_exact: excluded by \"path\"",
         "7:63: routes[0].upstream: there is no upstream v",
-        "8:19: routes[0].listeners[0]: listener a is in tcp mode: it has no routes",
-        "8:24: routes[0].listeners[1]: there is no listener b",
+        "8:19: routes[0].listeners[0]: there is no listener b",
+        "8:24: routes[0].listeners[1]: there is no listener c",
         "8:30: routes[0].redirect: excluded by \"upstream\"",
         "8:42: routes[0].redirect: expected scheme, host or path: it leads to itself",
         "9:73: upstreams.b d: expected a name of 1 to 64 letters, digits, '.', '_' and '-'",
         "9:80: upstreams.b d.backends: missing", NULL);
+}
+END_TEST
+
+START_TEST(listener_in_tcp_mode_has_routes_by_name_alone)
+{
+    fixture_expect_errors(
+        "{ \"listeners\": [\n"
+        "  { \"name\": \"a\", \"address\": \":80\", \"mode\": \"tcp\", \"upstream\": \"u\" },\n"
+        "  { \"name\": \"b\", \"address\": \":81\", \"mode\": \"tcp\", \"upstream\": \"u\",\n"
+        "    \"tls\": { \"certificates\": [ { \"cert\": \"x\", \"key\": \"/y\" } ] } } ],\n"
+        "  \"routes\": [ { \"listeners\": [\"a\"], \"upstream\": \"u\" },\n"
+        "    { \"listeners\": [\"a\"], \"host\": \"x.test\", \"redirect\": {\"path\":\"/\"},\n"
+        "      \"methods\": [\"GET\"] },\n"
+        "    { \"listeners\": [\"b\"], \"host\": \"x.test\", \"upstream\": \"u\" } ],\n"
+        "  \"upstreams\": { \"u\": { \"backends\": [ " BACKEND " ] } } }",
+        "4:42: listeners[1].tls.certificates[0].cert: cannot read /etc/akashd/x: No such file",
+        "4:54: listeners[1].tls.certificates[0].key: cannot read /y: No such file",
+        "5:31: routes[0].listeners[0]: listener a is in tcp mode, where a route goes by host (the name "
+        "that TLS asks for) alone",
+        "6:45: routes[1].redirect: not with listener a, which is in tcp mode",
+        "7:7: routes[1].methods: not with listener a, which is in tcp mode",
+        "8:21: routes[2].listeners[0]: listener b is in tcp mode and ends TLS itself: it has no routes",
+        NULL);
 }
 END_TEST
 
@@ -700,6 +723,7 @@ add_errors(Suite *suite)
     tcase_add_test(tc, errors_of_the_short_form_have_places);
     tcase_add_loop_test(tc, rules_of_the_short_form_are_kept, 0, RULES);
     tcase_add_test(tc, errors_of_the_long_form_have_places);
+    tcase_add_test(tc, listener_in_tcp_mode_has_routes_by_name_alone);
     tcase_add_test(tc, syntax_error_stands_alone);
     tcase_add_test(tc, accept_proxy_is_nothing_else);
     tcase_add_test(tc, many_errors_are_counted);
