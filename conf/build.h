@@ -31,6 +31,9 @@ conf_arrange(struct conf_build *build);
 /* conf_upstream.c: backends, pools, schedules, health. */
 void
 conf_check_upstreams(struct conf_build *build);
+/* conf_page.c */
+void
+conf_check_pages(struct conf_build *build, struct conf_listener *listener, struct node *node);
 /* conf_policy.c: what the words of retry.on, a member of object, mean. */
 void
 conf_read_retry_on(struct conf_retry *retry, struct node *object);

@@ -96,6 +96,18 @@ struct conf_rate_limit {
     unsigned nexempt;
 };
 
+/* What is answered for some statuses in place of a short text: conf/page.h. */
+enum conf_page_word { CONF_PAGE_END, CONF_PAGE_STATUS, CONF_PAGE_REASON, CONF_PAGE_REQUEST_ID };
+struct conf_page {
+    const char *file, *body, *type; /* file or body is NULL */
+    uint16_t from, to;              /* statuses, inclusive */
+    struct conf_page_piece {
+        struct slice text;
+        enum conf_page_word then; /* what stands behind the text; END: nothing, it was the last */
+    } * pieces;
+    unsigned npieces;
+};
+
 struct conf_listener {
     const char *name;
     unsigned slot; /* in the segment */
@@ -122,6 +134,8 @@ struct conf_listener {
     bool http2;
     uint32_t http2_streams; /* at one time on a connection */
     struct conf_listener_timeouts timeouts;
+    struct conf_page *pages; /* http */
+    unsigned npages;
     struct conf_router *router; /* the routes that apply here, ordered; conf/router.h. tcp: by the
                                    server name of TLS that is passed through; NULL: there are none */
 };

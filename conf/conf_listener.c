@@ -131,6 +131,7 @@ check_listener(struct conf_build *build, struct conf_listener *listener, struct 
         report_key(build->report, node_get(node_get(node, "limits"), "requests_in_flight"),
                    "only in http mode");
     }
+    conf_check_pages(build, listener, node);
     if (listener->tls) {
         conf_check_tls(build, listener, node_get(node, "tls"));
     }

@@ -154,6 +154,21 @@ const struct option option_table[] = {
      .help = "Deadlines towards clients. In the short form the object holds the keys of the "
              "upstream's too, and one that both have goes to both."},
 
+    {OWN_LISTENER, "error_pages", TYPE_OBJECT, NULL, LIST_IN(conf_listener, pages, npages),
+     .flags = OPT_MAP | OPT_NONEMPTY | OPT_SHORT, .object = OWN_PAGE, .shorthand = "file",
+     .shown = "a short text with the reason and the request id",
+     .help = "What akashd itself answers with, by status: \"503\", or \"4xx\" and \"5xx\" for those that "
+             "have none of their own. Answers of backends and of routes (respond) are not touched, nor "
+             "are those to clients of gRPC."},
+
+    {OWN_PAGE, "file", TYPE_FILE, NULL, 1, 4095, IN(conf_page, file),
+     .help = "Its file, at most 64 KB, which is read at each load. {status}, {reason} and {request_id} in "
+             "it stand for what is answered. Either file or body is given."},
+    {OWN_PAGE, "body", TYPE_TEXT, NULL, 0, 65536, IN(conf_page, body), .help = "Its text."},
+    {OWN_PAGE, "type", TYPE_TEXT, NULL, 3, 127, IN(conf_page, type),
+     .shown = "HTML or JSON by the ending of the file (.html, .htm, .json), else plain text",
+     .help = "Its Content-Type."},
+
     {OWN_TLS, "certificates", TYPE_OBJECT, NULL, LIST_IN(conf_tls, certs, ncerts),
      .flags = OPT_LIST | OPT_NONEMPTY | OPT_REQUIRED, .object = OWN_CERTIFICATE,
      .help = "Chosen by the client's server name: exact, then wildcard, then the first."},
@@ -636,6 +651,8 @@ const struct option_object option_objects[OWN_COUNT] = {
     [OWN_LISTENER_TIMEOUTS] = {"listener timeouts", sizeof(struct conf_listener_timeouts),
                                "Timeouts of a listener; 0 is none."},
     [OWN_RATE_LIMIT] = {"rate_limit", sizeof(struct conf_rate_limit), "Of a listener or a route."},
+    [OWN_PAGE] = {"error page", sizeof(struct conf_page),
+                  "Of a listener. The path of its file alone may stand for the object."},
     [OWN_ROUTE] = {"route", sizeof(struct conf_route), "An element of routes."},
     [OWN_MATCH] = {"match", sizeof(struct conf_match),
                    "A condition of a route. The value alone may stand for the object."},

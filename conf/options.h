@@ -26,6 +26,7 @@ enum option_owner {
     OWN_LIMITS,
     OWN_LISTENER_TIMEOUTS,
     OWN_RATE_LIMIT,
+    OWN_PAGE,
     OWN_ROUTE,
     OWN_MATCH,
     OWN_SHARE,

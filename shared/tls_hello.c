@@ -205,9 +205,10 @@ is_other(struct slice bytes)
 enum tls_hello_verdict
 tls_hello_parse(struct slice bytes, struct tls_hello *told, const char **why)
 {
-    struct message m = {.len = 0};
+    struct message m;
     enum tls_hello_verdict verdict = TLS_HELLO_MORE;
     bool is_cut = bytes.len > TLS_HELLO_MAX;
+    m.len = 0;
     told->name_len = 0;
     *why = "";
     if (is_other(bytes)) {

@@ -201,13 +201,13 @@ void
 http1_client_refuse(struct conn *c, struct listener *l, enum reason why)
 {
     struct http1_client *hc = (struct http1_client *)c;
-    char answer[REPLY_MAX], id[STREAM_ID_LEN];
+    char id[STREAM_ID_LEN];
     hc->listener = l;
     c->on_event = client_on_event;
     c->send_timeout_ms = LINGER_MS;
     struct reply r;
-    reply_make(&r, why, (unsigned)reason_table[why].status, forward_new_id(id));
-    conn_put_copy(c, answer, reply_write_http1(answer, &r, true, false));
+    reply_make_early(&r, l->conf, why, forward_new_id(id));
+    reply_put_http1(c, &r, true, false);
     http1_client_linger(hc);
 }
 

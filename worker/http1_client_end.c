@@ -127,12 +127,11 @@ static void
 answer_failure(struct http1_client *hc, struct stream *s, enum reason why)
 {
     bool is_whole = hc->state == CLIENT_WAIT;
-    char answer[REPLY_MAX];
     struct reply r;
     reply_make_for(&r, s, why);
     hc->is_closing |= !is_whole || worker_is_retiring() || why == REASON_bad_request;
     bool is_head = s->http->req.method == HTTP_HEAD;
-    conn_put_copy(&hc->conn, answer, reply_write_http1(answer, &r, hc->is_closing, is_head));
+    reply_put_http1(&hc->conn, &r, hc->is_closing, is_head);
     hc->stream = NULL;
     if (hc->is_closing) {
         /* Refused while its head was taken: what follows it has been read, or is under way. */

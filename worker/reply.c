@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "conf/page.h"
 #include "worker/forward.h"
 #include "worker/grpc.h"
 #include "worker/http1_body.h"
@@ -56,8 +57,8 @@ write_text(struct reply *r, enum reason why, struct slice id)
     return slice_of(r->text + len, (size_t)digits);
 }
 
-void
-reply_make(struct reply *r, enum reason why, unsigned status, struct slice id)
+static void
+make_text(struct reply *r, enum reason why, unsigned status, struct slice id)
 {
     r->head = (struct http_msg){.status = (uint16_t)status,
                                 .minor = 1,
@@ -73,6 +74,59 @@ reply_make(struct reply *r, enum reason why, unsigned status, struct slice id)
     add(r, SLICE("X-Request-ID"), id);
     add_for_status(r);
 }
+
+/* ---- pages ---- */
+
+#define TYPE_AT   1 /* where make_text() has put these fields */
+#define LENGTH_AT 2
+
+static struct page_facts
+facts_of(const struct reply *r, enum reason why, struct slice id)
+{
+    return (struct page_facts){.status = r->head.status,
+                               .reason = slice_from_str(reason_table[why].token),
+                               .request_id = id};
+}
+
+/* The page, written into room, takes the place of the text. */
+static void
+put_page(struct reply *r, const struct conf_page *page, const struct page_facts *facts, char *room)
+{
+    r->body = slice_of(room, (size_t)(page_write(page, facts, room) - room));
+    r->head.length = r->body.len;
+    int digits = snprintf(r->text, sizeof(r->text), "%zu", r->body.len);
+    r->fields[TYPE_AT].value = slice_from_str(page->type);
+    r->fields[LENGTH_AT].value = slice_of(r->text, (size_t)digits);
+}
+
+void
+reply_make_early(struct reply *r, const struct conf_listener *l, enum reason why, struct slice id)
+{
+    static char room[PAGE_BYTES_MAX + PAGE_WORDS_MAX * STREAM_ID_LEN];
+    unsigned status = (unsigned)reason_table[why].status;
+    make_text(r, why, status, id);
+    const struct conf_page *page = page_find(l, status);
+    struct page_facts facts = facts_of(r, why, id);
+    if (page && page_size(page, &facts) <= sizeof(room)) {
+        put_page(r, page, &facts, room);
+    }
+}
+
+static void
+make_for_http(struct reply *r, struct stream *s, enum reason why)
+{
+    make_text(r, why, s->status, s->http->request_id);
+    const struct conf_page *page = page_find(s->conf_listener, s->status);
+    if (page) {
+        struct page_facts facts = facts_of(r, why, s->http->request_id);
+        char *room = stream_alloc(s, page_size(page, &facts) + 1);
+        if (room) {
+            put_page(r, page, &facts, room);
+        }
+    }
+}
+
+/* ---- gRPC ---- */
 
 /* A client of gRPC is told by fields alone. */
 static void
@@ -99,7 +153,7 @@ reply_make_for(struct reply *r, struct stream *s, enum reason why)
     if (s->is_grpc) {
         make_grpc(r, s, why);
     } else {
-        reply_make(r, why, s->status, s->http->request_id);
+        make_for_http(r, s, why);
     }
     if (why == REASON_rate_limited) {
         limit_put_fields(s, &r->head);
@@ -133,8 +187,15 @@ reply_make_own(struct reply *r, struct stream *s, unsigned status, struct slice 
     limit_put_fields(s, &r->head);
 }
 
-size_t
-reply_write_http1(char *out, const struct reply *r, bool is_close, bool is_head)
+/* Does it lie in the reply, with what goes before it? */
+static bool
+is_own_text(const struct reply *r)
+{
+    return r->body.ptr == r->text;
+}
+
+static size_t
+write_http1(char *out, const struct reply *r, bool is_close, bool is_head)
 {
     char *end = out + snprintf(out, REPLY_MAX, "HTTP/1.1 %u %.*s\r\n", r->head.status,
                                SLICE_ARG(http_status_phrase(r->head.status)));
@@ -143,8 +204,19 @@ reply_write_http1(char *out, const struct reply *r, bool is_close, bool is_head)
         end = http1_put_slice(end, SLICE("Connection: close\r\n"));
     }
     end = http1_put_slice(end, SLICE("\r\n"));
-    if (!is_head) {
+    if (!is_head && is_own_text(r)) {
         end = http1_put_slice(end, r->body);
     }
     return (size_t)(end - out);
+}
+
+void
+reply_put_http1(struct conn *c, const struct reply *r, bool is_close, bool is_head)
+{
+    char head[REPLY_MAX];
+    conn_put_copy(c, head, write_http1(head, r, is_close, is_head));
+    if (!is_head && !is_own_text(r)) {
+        conn_put(c, r->body.ptr, r->body.len);
+        conn_flush(c); /* it does not stay there */
+    }
 }

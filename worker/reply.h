@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * reply.h - what akashd itself answers: a short text with the reason and the request id.
+ * reply.h - what akashd itself answers: a short text with the reason and the request id, or the
+ * listener's page for that status.
  */
 #ifndef WORKER_REPLY_H
 #define WORKER_REPLY_H
@@ -16,14 +17,15 @@
 /* An answer whatever the protocol: head points into fields and text, so it stays where it is. */
 struct reply {
     struct http_msg head; /* status and fields, Content-Length among them */
-    struct slice body;
+    struct slice body;    /* in text, or a page elsewhere */
     struct http_field fields[REPLY_FIELDS];
     char text[REPLY_TEXT];
 };
 
-/* The answer for why to a request with that id. */
+/* The answer for why to a client of l that has no stream yet, with that id. Its body is good until
+ * the next call. */
 void
-reply_make(struct reply *r, enum reason why, unsigned status, struct slice id);
+reply_make_early(struct reply *r, const struct conf_listener *l, enum reason why, struct slice id);
 /* The answer to the request of s, which has failed with s->status. Gives s an id if it has none. */
 void
 reply_make_for(struct reply *r, struct stream *s, enum reason why);
@@ -33,9 +35,8 @@ reply_make_for(struct reply *r, struct stream *s, enum reason why);
 void
 reply_make_own(struct reply *r, struct stream *s, unsigned status, struct slice body);
 
-/* Write it as HTTP/1 into out (REPLY_MAX bytes). is_head: without the body (HEAD). Returns its
- * length. */
-size_t
-reply_write_http1(char *out, const struct reply *r, bool is_close, bool is_head);
+/* Put it to c as HTTP/1. is_head: without the body (HEAD). */
+void
+reply_put_http1(struct conn *c, const struct reply *r, bool is_close, bool is_head);
 
 #endif

@@ -26,6 +26,7 @@
     X(addr) \
     X(proxy_protocol) \
     X(tls_hello) \
+    X(page) \
     X(channel) \
     X(shm) \
     X(shm_fold) \

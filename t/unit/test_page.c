@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_page.c - error pages: words that stand for something, and which page it is.
+ */
+#include "conf/page.h"
+#include "t/unit/conf_fixture.h"
+#include "t/unit/suites.h"
+
+#define LISTENER(pages) \
+    "{\"backends\":[{\"address\":\"127.0.0.1:1\"}],\n\"error_pages\":{" pages "}}"
+
+static const char *
+rendered(const struct conf_page *page, const char *id)
+{
+    static char text[1024];
+    struct page_facts facts = {
+        .status = 503, .reason = SLICE("no_backend"), .request_id = slice_from_str(id)};
+    size_t size = page_size(page, &facts);
+    ck_assert_uint_lt(size, sizeof(text));
+    char *end = page_write(page, &facts, text);
+    ck_assert_uint_eq((size_t)(end - text), size);
+    *end = '\0';
+    return text;
+}
+
+START_TEST(words_in_braces_stand_for_what_is_known)
+{
+    static const char *const cases[][2] = {
+        {"", ""},
+        {"plain", "plain"},
+        {"{status}", "503"},
+        {"<b>{status}</b> {reason} ({request_id})!", "<b>503</b> no_backend (id-1)!"},
+        {"{status}{status}", "503503"},
+        {"{ status } {statu {{status}} {x}", "{ status } {statu {503} {x}"},
+        {"{request_id", "{request_id"},
+    };
+    struct conf *conf = fixture_must_load(LISTENER("\"503\":{\"body\":\"x\"}"));
+    struct conf_page page = {0};
+    ck_assert(page_split(conf->arena, slice_from_str(cases[_i][0]), &page));
+    ck_assert_str_eq(rendered(&page, "id-1"), cases[_i][1]);
+    fixture_free(conf);
+}
+END_TEST
+
+START_TEST(request_id_means_nothing_in_a_page)
+{
+    struct conf *conf = fixture_must_load(LISTENER("\"503\":{\"body\":\"{request_id}\"}"));
+    ck_assert_str_eq(rendered(&conf->listeners[0].pages[0], "a-B.9:_<script>\"'&;\\ \x80"),
+                     "a-B.9:__script________");
+    fixture_free(conf);
+}
+END_TEST
+
+START_TEST(words_are_bounded)
+{
+    char text[20 * 8 + 1] = "";
+    struct conf_page page = {0};
+    struct conf *conf = fixture_must_load(LISTENER("\"503\":{\"body\":\"x\"}"));
+    for (unsigned i = 0; i < PAGE_WORDS_MAX; i++) {
+        strcat(text, "{status}");
+    }
+    ck_assert(page_split(conf->arena, slice_from_str(text), &page));
+    strcat(text, "{status}");
+    ck_assert(!page_split(conf->arena, slice_from_str(text), &page));
+    fixture_free(conf);
+}
+END_TEST
+
+START_TEST(exact_status_goes_before_its_class)
+{
+    struct conf *conf = fixture_must_load(LISTENER(
+        "\"5xx\":{\"body\":\"five\"},\"503\":{\"body\":\"{}\",\"type\":\"application/json\"},"
+        "\"404\":{\"body\":\"\"}"));
+    const struct conf_listener *l = &conf->listeners[0];
+    ck_assert_str_eq(page_find(l, 503)->body, "{}");
+    ck_assert_str_eq(page_find(l, 503)->type, "application/json");
+    ck_assert_str_eq(page_find(l, 502)->body, "five");
+    ck_assert_str_eq(page_find(l, 502)->type, "text/plain; charset=utf-8");
+    ck_assert_str_eq(page_find(l, 404)->body, "");
+    ck_assert_ptr_null(page_find(l, 400));
+    fixture_free(conf);
+}
+END_TEST
+
+START_TEST(errors_have_places)
+{
+    fixture_expect_errors(
+        LISTENER(
+            "\"200\":{\"body\":\"x\"},\"6xx\":{\"body\":\"x\"},\n\"500\":{},\"501\":\"/nowhere\",\n"
+            "\"502\":{\"body\":\"x\",\"type\":\"html\"},\"503\":{\"body\":\"x\",\"file\":\"y\"}"),
+        "2:16: error_pages.200: expected a status from 400 to 599, \"4xx\" or \"5xx\"",
+        "2:35: error_pages.6xx: expected a status from 400 to 599, \"4xx\" or \"5xx\"",
+        "3:7: error_pages.500: expected either file or body",
+        "3:16: error_pages.501: cannot read /nowhere: No such file",
+        "4:26: error_pages.502.type: expected a media type such as \"text/html; charset=utf-8\"",
+        "4:40: error_pages.503: expected either file or body", NULL);
+}
+END_TEST
+
+Suite *
+page_suite(void)
+{
+    Suite *suite = suite_create("page");
+    TCase *tc = tcase_create("page");
+    tcase_add_loop_test(tc, words_in_braces_stand_for_what_is_known, 0, 7);
+    tcase_add_test(tc, request_id_means_nothing_in_a_page);
+    tcase_add_test(tc, words_are_bounded);
+    tcase_add_test(tc, exact_status_goes_before_its_class);
+    tcase_add_test(tc, errors_have_places);
+    suite_add_tcase(suite, tc);
+    return suite;
+}
