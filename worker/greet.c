@@ -167,19 +167,31 @@ refuse_hello(struct greeting *g, const char *why)
     close_greeting(g);
 }
 
+static char hello[TLS_HELLO_MAX + 1]; /* a look at it */
+
+struct slice
+greet_passed_name(const struct conn *c)
+{
+    static struct tls_hello told;
+    const char *why;
+    ssize_t n = receive(c->io.fd, hello, sizeof(hello), MSG_PEEK);
+    bool is_whole =
+        n > 0 && tls_hello_parse(slice_of(hello, (size_t)n), &told, &why) == TLS_HELLO_WHOLE;
+    return slice_of(told.name, is_whole ? told.name_len : 0);
+}
+
 static void
 read_hello(struct greeting *g)
 {
-    static char bytes[TLS_HELLO_MAX + 1];
     struct conn *c = &g->conn;
     struct tls_hello told;
     const char *why = "";
-    ssize_t n = receive(c->io.fd, bytes, sizeof(bytes), MSG_PEEK);
+    ssize_t n = receive(c->io.fd, hello, sizeof(hello), MSG_PEEK);
     if (n == 0 || (n < 0 && errno != EAGAIN)) {
         close_greeting(g); /* without a byte: somebody looked whether anyone is here */
         return;
     }
-    switch (tls_hello_parse(slice_of(bytes, n > 0 ? (size_t)n : 0), &told, &why)) {
+    switch (tls_hello_parse(slice_of(hello, n > 0 ? (size_t)n : 0), &told, &why)) {
     case TLS_HELLO_WHOLE:
         c->is_readable = true;
         begin_tcp(g, slice_of(told.name, told.name_len));

@@ -18,6 +18,10 @@ greet_client(struct conn *c, struct listener *l);
 /* Must a client of l at that address send a header first? Who it is stands in there. */
 bool
 greet_expects_header(const struct listener *l, const struct addr_ip *peer);
+/* The name that TLS asks for which is passed through: c's ClientHello is still in the socket. Empty:
+ * none. Good until the next call. */
+struct slice
+greet_passed_name(const struct conn *c);
 bool
 greet_is_under_way(const struct conn *c);
 /* Retire: a connection that has told nothing has WORKER_IDLE_GRACE_MS to do so. */

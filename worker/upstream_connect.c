@@ -16,6 +16,7 @@
 #include "shared/log.h"
 #include "shared/proxy_protocol.h"
 #include "shared/tls.h"
+#include "worker/greet.h"
 #include "worker/http1_upstream.h"
 #include "worker/http2_session.h"
 #include "worker/http2_upstream.h"
@@ -142,6 +143,9 @@ write_proxy_header(const struct stream *s, char *out)
         said.tls_version = s->tls_version;
         said.is_resumed = s->is_resumed;
         said.has_cert = said.is_verified = transport_tls_has_peer_cert(&client->io);
+    }
+    if (s->is_tcp && s->conf_listener->router) {
+        said.authority = greet_passed_name(client); /* nothing has been read from it yet */
     }
     return s->upstream->send_proxy == 1 ? proxy_write_v1(&said, out) : proxy_write_v2(&said, out);
 }

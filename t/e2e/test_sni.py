@@ -10,7 +10,7 @@ import struct
 
 import pytest
 
-from harness import PATIENCE, Authority, ScriptedBackend, backend as answers, curl, free_port, server_context, until
+from harness import PATIENCE, Authority, ScriptedBackend, backend as answers, curl, free_port, proxyline, server_context, until
 
 NAMES = {"one.test": "one", "www.wild.test": "wild", "deep.www.wild.test": "wild", "ONE.TEST": "one", "other.test": "rest"}
 
@@ -249,3 +249,31 @@ def test_explain_says_where_a_name_goes(passing):
     for name, upstream in {"one.test": "one", "a.wild.test": "wild", "none.test": "rest"}.items():
         told = akashd.ctl("-j", "explain", f"tcp://{name}:{akashd.port}")
         assert f'"upstream":"{upstream}"' in told.stdout.replace(" ", ""), told.stdout
+
+
+def test_a_backend_is_told_the_name_in_the_proxy_header(launch, scripted):
+    """PP2_TYPE_AUTHORITY; and the ClientHello itself stands behind the header."""
+    headers, behind = [], []
+
+    def read(connection):
+        headers.append(proxyline.read(connection.wire))
+        behind.append(bytes(connection.wire.buf) or connection.wire.sock.recv(65536))
+    port, backend = free_port(), scripted(on_connect=read)
+    launch({"listeners": [{"name": "pass", "address": f"127.0.0.1:{port}", "mode": "tcp", "upstream": "named"}],
+            "routes": [{"listeners": ["pass"], "host": "*.test", "upstream": "named"}],
+            "upstreams": {"named": {"backends": [{"address": backend.address}], "health_check": False,
+                                    "send_proxy": "v2"}}})
+    for sent, name in [(hello_of("a.test"), b"a.test"), (b"plain", None)]:
+        with connect(port) as sock:
+            sock.sendall(sent)
+            until(lambda: behind, "what stands behind the header")
+        assert headers.pop().tlvs.get(2) == name
+        assert sent.startswith(behind.pop()[:5])
+
+
+def test_split_shares_a_name(passing, authority):
+    def share(config):
+        config["routes"][0] = {"listeners": ["pass"], "host": "one.test",
+                               "split": [{"upstream": "one", "weight": 1}, {"upstream": "wild", "weight": 1}]}
+    akashd = passing(change=share)
+    assert sorted(ask(authority, akashd.port, "one.test")[0] for _ in range(4)) == ["one", "one", "wild", "wild"]
