@@ -409,8 +409,9 @@ const struct option option_table[] = {
      .help = "When every backend is down or its breaker is open, send to them all the same."},
     {OWN_UPSTREAM, "retry", TYPE_OBJECT, "{}", IN(conf_upstream, policy.retry),
      .flags = OPT_FALSE | OPT_SHORT | OPT_POINTER, .object = OWN_RETRY,
-     .help = "Requests that failed are sent to another backend. false: never, save for an idle "
-             "connection that had ended before the request met it."},
+     .help = "Requests that failed are sent to another backend. false: never, save for a used "
+             "connection that had ended, or with protocol h2 took no more, before the request met "
+             "it."},
     {OWN_UPSTREAM, "health_check", TYPE_OBJECT, "{}", IN(conf_upstream, health),
      .flags = OPT_FALSE | OPT_SHORT, .object = OWN_HEALTH,
      .help = "How the monitor probes the backends. false: not at all. In the short form it excludes "
@@ -534,7 +535,8 @@ const struct option option_table[] = {
      .help = "Methods that may be sent twice. Others are retried only when no byte of the request "
              "was sent, or the backend said that it did nothing."},
     {OWN_RETRY, "budget", TYPE_OBJECT, "{}", IN(conf_retry, budget), .object = OWN_BUDGET,
-     .help = "Bounds retries to a part of the requests, over all workers."},
+     .help = "Bounds retries to a part of the requests, over all workers; with protocol h2 also how "
+             "often is sent again what a backend said it did nothing with."},
     {OWN_RETRY, "backoff", TYPE_OBJECT, "{}", IN(conf_retry, backoff), .object = OWN_BACKOFF,
      .help = "Waiting before a retry: at random up to a limit that doubles (full jitter)."},
     {OWN_RETRY, "per_try_timeout", TYPE_DURATION, "0", 0, MONTH, IN(conf_retry, per_try_timeout),

@@ -65,6 +65,16 @@ take_token(const struct stream *s)
     return false;
 }
 
+bool
+retry_pay(const struct stream *s)
+{
+    if (take_token(s)) {
+        return true;
+    }
+    shm_count(&worker.row->retries_refused, 1);
+    return false;
+}
+
 /* ---- the body ---- */
 
 static bool
@@ -251,8 +261,9 @@ begin(struct stream *s, unsigned cause, enum reason why)
     if (!may_retry(s, cause)) {
         return false;
     }
-    if (!take_token(s) && cause != CONF_RETRY_CONNECT) {
-        shm_count(&worker.row->retries_refused, 1);
+    if (cause == CONF_RETRY_CONNECT) {
+        take_token(s); /* if there is one */
+    } else if (!retry_pay(s)) {
         return false;
     }
     s->reason = why; /* what is answered when no other backend is left */

@@ -5,6 +5,13 @@
  * A failure that may be retried takes a token of the upstream's budget, which all workers share,
  * and waits a random time before the next attempt, which goes to another backend if there is one.
  * What costs the backends nothing is not held to the budget: a connection that could not be made.
+ *
+ * Two failures lead to the same request once more without being an attempt: no waiting, no count of
+ * retries, at most STREAM_MAX_RESENT times. A reused connection that died costs nothing, and is
+ * served so with retries off too: it was stale. What a backend over HTTP/2 says it did nothing with
+ * (REFUSED_STREAM, or a GOAWAY that leaves it out; RFC 9113 8.7) costs a token, whatever the
+ * method: a backend that refuses because it is overloaded must not be asked ten times as often.
+ * With retries off that too counts as a connection that died.
  */
 #ifndef WORKER_RETRY_H
 #define WORKER_RETRY_H
@@ -24,6 +31,11 @@ retry_begin(struct stream *s, enum reason why);
 /* The same for an answer with that status. */
 bool
 retry_begin_status(struct stream *s, unsigned status);
+
+/* Take a token for a request that is about to be sent again. Only with retries on. false: the
+ * budget is used up, which has been counted. */
+bool
+retry_pay(const struct stream *s);
 
 /* s ends while it waits for its next attempt. */
 void

@@ -516,35 +516,48 @@ stream_on_server_failed(struct stream *s, enum reason why)
     }
 }
 
-/* The same request once more, if it has not been tried too often. */
 static bool
-send_again(struct stream *s, bool may_repeat)
+may_send_again(const struct stream *s)
 {
-    if (!may_repeat || !retry_has_body(s) || s->has_head || s->resent >= STREAM_MAX_RESENT) {
-        return false;
-    }
+    return retry_has_body(s) && !s->has_head && s->resent < STREAM_MAX_RESENT;
+}
+
+static void
+send_again(struct stream *s)
+{
     s->resent++;
     stream_leave_backend(s);
-    return true;
+    upstream_acquire(s, s->pool);
 }
 
 void
 stream_on_unprocessed(struct stream *s)
 {
-    if (send_again(s, true)) {
-        upstream_acquire(s, s->pool);
+    if (!s->policy->retry) {
+        stream_on_server_lost(s);
+        return;
+    }
+    bool may = may_send_again(s);
+    if (may && retry_pay(s)) {
+        send_again(s);
         return;
     }
     s->server.ops = NULL;
-    stream_on_server_failed(s, REASON_backend_reset);
+    if (may) { /* the budget has been asked */
+        upstream_count_failure(s);
+        stream_fail(s, REASON_backend_reset);
+    } else {
+        stream_on_server_failed(s, REASON_backend_reset);
+    }
 }
 
 void
 stream_on_server_lost(struct stream *s)
 {
-    if (send_again(s, s->is_on_reused && http_method_is_idempotent(s->http->req.method))) {
+    bool may_repeat = s->is_on_reused && http_method_is_idempotent(s->http->req.method);
+    if (may_repeat && may_send_again(s)) {
         s->wants_fresh = true;
-        upstream_acquire(s, s->pool);
+        send_again(s);
         return;
     }
     s->server.ops = NULL;

@@ -120,7 +120,7 @@ struct stream {
     struct conf *conf; /* pinned; NULL once a tunnel runs: it copied what it needs */
     struct conf_listener *conf_listener;
     struct conf_upstream *upstream;
-    const struct conf_policy *policy; /* the upstream's, or the route's to it; NULL as upstream is */
+    const struct conf_policy *policy; /* the upstream's, or the route's; NULL as upstream is */
     struct conf_pool *pool;
     struct slice upstream_name, backend_name; /* for the log: they outlive conf */
     uint64_t bytes_in;                        /* body bytes for backends */
@@ -192,10 +192,12 @@ stream_on_server_failed(struct stream *s, enum reason why);
 void
 stream_leave_backend(struct stream *s);
 /* The backend has said that it did nothing with the request: it is sent again, whatever the method,
- * unless some of its body has gone. */
+ * unless some of its body has gone or the budget of retries is used up. With retries off the
+ * connection counts as lost. */
 void
 stream_on_unprocessed(struct stream *s);
-/* A reused connection died before a byte of the answer came, or a fresh one did. */
+/* A reused connection died before a byte of the answer came, or a fresh one did. What a reused one
+ * lost costs nothing. */
 void
 stream_on_server_lost(struct stream *s);
 

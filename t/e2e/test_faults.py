@@ -59,7 +59,7 @@ MATRIX = {
     ("garbage", "GET"): (GARBAGE, AGAIN),
     ("garbage", "POST"): (GARBAGE, GARBAGE),
 }
-# Faults that HTTP/2 alone has. What the backend says it did not process is sent again at no cost (RFC 9113 8.7).
+# Faults that HTTP/2 alone has. What the backend says it did not process is sent again, which is no attempt (RFC 9113 8.7).
 MATRIX_OF_2 = {
     ("refused stream", "GET"): (OK, OK),
     ("refused stream", "POST"): (OK, OK),

@@ -409,12 +409,20 @@ def test_what_goaway_leaves_out_is_sent_again_where_its_body_was_kept(make, size
     assert [r.body == body for r in site.backend.requests] == [True] * (2 if expected == 200 else 1)
 
 
+def refuse(x):
+    """REFUSED_STREAM: nothing was done with it."""
+    x.cancel(ErrorCodes.REFUSED_STREAM)
+    x.stream.over.set()
+
+
+def leave_out(x):
+    """The same by a GOAWAY, which ends the connection too."""
+    say_goaway(x.connection, 0)
+    x.stream.over.set()
+
+
 def test_refused_stream_is_sent_again(make):
     site = make()
-
-    def refuse(x):
-        x.cancel(ErrorCodes.REFUSED_STREAM)
-        x.stream.over.set()
     site.backend.answer(refuse, refuse, refuse)
     client = site.client()
     assert client.ask("POST", "/").status == 200
@@ -423,14 +431,60 @@ def test_refused_stream_is_sent_again(make):
 
 def test_refusals_are_not_repeated_for_ever(make):
     site = make()
-
-    def refuse(x):
-        x.cancel(ErrorCodes.REFUSED_STREAM)
-        x.stream.over.set()
     site.backend.always(refuse)
     assert site.client().ask("GET", "/").status == 502
     assert len(site.backend.requests) <= 25
     wait_active(site, 0)
+
+
+@pytest.mark.parametrize("how", [refuse, leave_out])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_budget_bounds_what_is_sent_again_because_it_was_refused(make, how, method):
+    """A backend that takes nothing: ten tokens, and one a second, are all that it gets besides the requests."""
+    site = make(upstream={"retry": {"budget": {"percent": 0, "min_per_second": 1}}}, workers=4)
+    site.backend.always(how)
+    began = time.monotonic()
+    for _ in range(40):
+        with site.front.connect(site.port) as client:
+            assert client.ask(method, "/").status == 502
+    took = time.monotonic() - began
+    again = len(site.backend.requests) - 40
+    assert 10 <= again <= 11 + took
+    site.akashd.wait_metric("akash_retries_refused_total", lambda v: v >= 40 - 1 - took)
+    wait_active(site, 0)
+
+
+@pytest.mark.parametrize("how", [refuse, leave_out])
+def test_nothing_that_was_refused_is_sent_again_without_a_budget(make, how):
+    site = make(upstream={"retry": {"budget": {"percent": 0, "min_per_second": 0}}})
+    site.backend.always(how)
+    answer = site.client().ask("GET", "/")
+    assert answer.status == 502 and "backend_reset" in answer.text
+    assert len(site.backend.requests) == 1
+    assert site.akashd.metrics().value("akash_retries_refused_total") == 1
+    assert site.akashd.metrics().value("akash_backend_failures_total", backend=site.backend.address) == 1
+
+
+@pytest.mark.parametrize("retry", [{"budget": {"percent": 0, "min_per_second": 0}}, False], ids=["no-budget", "off"])
+def test_stale_connection_costs_no_token(make, retry):
+    site = make(upstream={"retry": retry})
+    site.fence()
+    site.backend.answer(answers.reset())
+    assert site.client().ask("GET", "/").status == 200
+    assert len(site.backend.requests) == 3 and len(site.backend.connections) == 2
+
+
+@pytest.mark.parametrize("how", [refuse, leave_out])
+@pytest.mark.parametrize("method, is_used, expected", [("GET", True, 200), ("POST", True, 502), ("GET", False, 502)])
+def test_with_retries_off_a_refusal_is_a_lost_connection(make, how, method, is_used, expected):
+    """What had served before may have been stale; what is fresh was not."""
+    site = make(upstream={"retry": False})
+    if is_used:
+        site.fence()
+    site.backend.requests.clear()
+    site.backend.answer(how)
+    assert site.client().ask(method, "/").status == expected
+    assert len(site.backend.requests) == (2 if expected == 200 else 1)
 
 
 @pytest.mark.parametrize("code", [ErrorCodes.INTERNAL_ERROR, ErrorCodes.CANCEL, ErrorCodes.NO_ERROR])
