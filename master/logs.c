@@ -9,17 +9,50 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LOG_FILE_MODE 0640
 
 static int
+log_file_open_as(const char *path, int mode)
+{
+    /* O_NONBLOCK: neither this nor a write may wait for a reader of a FIFO. A file does not mind,
+     * and the flag belongs to this description alone. */
+    return open(path, mode | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, LOG_FILE_MODE);
+}
+
+static bool
+is_fifo(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode);
+}
+
+/* A FIFO is opened both ways: then it needs no reader, keeps what one that begins again has not
+ * read yet, and is no error meanwhile. */
+static int
 log_file_open(const char *path)
 {
-    /* O_NONBLOCK: a FIFO that nobody reads must not hang the master. A file does not mind, and the
-     * flag belongs to this description alone. */
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
-                LOG_FILE_MODE);
+    int fd = log_file_open_as(path, O_WRONLY | O_APPEND | O_CREAT);
+    if (fd < 0 && errno != ENXIO) {
+        return -1;
+    }
+    if (fd < 0) {
+        log_warn(
+            "log %s: nobody reads this FIFO: lines wait in it, and are dropped when it is full",
+            path);
+    } else if (!is_fifo(fd)) {
+        return fd;
+    }
+    int both = log_file_open_as(path, O_RDWR | O_APPEND);
+    if (both < 0) {
+        return fd;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return both;
 }
 
 static bool

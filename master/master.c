@@ -264,6 +264,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
         shm_set(&master.shm.m->heartbeat_ms, now);
         shm_keys_rotate(&master.shm, clock_wall_us() / 1000000);
         process_stat_publish(master.shm.m);
+        shm_count(&master.shm.m->log_dropped, log_take_dropped());
     }
     heartbeat_tick(now);
 }

@@ -206,10 +206,18 @@ emit_names_failing(struct metrics *m, const struct family *f, const struct item 
     put_count(m, f, item, "", shm_get(&m->shm->h->names_failing));
 }
 
+/* Lines that master and monitor have dropped count with those of the workers. */
+static uint64_t
+dropped_elsewhere(const struct metrics *m)
+{
+    return shm_get(&m->shm->m->log_dropped) + shm_get(&m->shm->h->log_dropped);
+}
+
 static void
 emit_row_counter(struct metrics *m, const struct family *f, const struct item *item)
 {
-    put_count(m, f, item, f->labels, row_sum_get(&m->rows, f->offset));
+    uint64_t more = f->offset == offsetof(struct shm_row, log_dropped) ? dropped_elsewhere(m) : 0;
+    put_count(m, f, item, f->labels, row_sum_get(&m->rows, f->offset) + more);
 }
 
 static void

@@ -314,6 +314,7 @@ monitor_on_tick(evutil_socket_t fd, short what, void *arg)
     (void)what;
     struct monitor *mon = arg;
     shm_set(&mon->args->shm->h->heartbeat_ms, clock_mono_ms());
+    shm_count(&mon->args->shm->h->log_dropped, log_take_dropped());
     health_hurry(mon->health);
     monitor_check_files(mon);
 }

@@ -36,7 +36,7 @@
     X(retries_refused, "akash_retries_refused_total", "", \
       "Retries that an upstream's budget did not allow") \
     X(log_dropped, "akash_log_lines_dropped_total", "", \
-      "Log lines dropped because the target was slow")
+      "Log lines dropped because the target did not take them")
 
 /* per listener */
 #define LISTENER_COUNTERS(X) \

@@ -2,14 +2,13 @@
  *
  * log.c - the error log: from an event to one line and one write.
  *
- * State is per process; a fork inherits it and sets its own name. Nothing is kept open here: the
- * descriptor is the caller's, and syslog is connected for each line, because a child closes every
- * descriptor that it was not given and the C library would not know.
+ * State is per process; a fork inherits it and sets its own name and target. The descriptor is the
+ * caller's; the logger's socket is closed with log_set_target(), because a child closes every
+ * descriptor that it was not given.
  */
 #include "shared/log.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shared/log_sink.h"
+#include "shared/log_syslog.h"
+
 #define LINE_MAX_LEN    4096
 #define PROCESS_MAX_LEN 32
 
@@ -28,14 +30,18 @@ enum journal { JOURNAL_UNKNOWN, JOURNAL_NO, JOURNAL_YES };
 
 static struct {
     int target;
+    struct log_sink sink; /* of target, unless that is syslog */
     enum log_format format;
     enum log_level level;
-    bool is_file;
     enum journal journal; /* UNKNOWN: the target has not been looked at */
     char process[PROCESS_MAX_LEN];
     uint64_t dropped;
-    uint64_t told; /* of dropped */
-} state = {.target = LOG_TO_STDERR, .level = LOG_LEVEL_INFO, .process = "master"};
+    uint64_t told;  /* of dropped */
+    uint64_t taken; /* of dropped */
+} state = {.target = LOG_TO_STDERR,
+           .sink = {.fd = LOG_TO_STDERR},
+           .level = LOG_LEVEL_INFO,
+           .process = "master"};
 
 static const struct {
     const char *name;
@@ -71,10 +77,9 @@ static void
 look_at_target(void)
 {
     struct stat st;
-    state.is_file = false;
     state.journal = JOURNAL_NO;
+    log_sink_open(&state.sink, state.target);
     if (state.target >= 0 && fstat(state.target, &st) == 0) {
-        state.is_file = S_ISREG(st.st_mode);
         state.journal = is_journal(&st) ? JOURNAL_YES : JOURNAL_NO;
     }
 }
@@ -82,6 +87,7 @@ look_at_target(void)
 void
 log_set_target(int target, enum log_format format)
 {
+    log_syslog_close();
     state.target = target;
     state.format = format;
     look_at_target();
@@ -103,6 +109,7 @@ void
 log_set_process(const char *name)
 {
     snprintf(state.process, sizeof(state.process), "%s", name);
+    state.dropped = state.told = state.taken = 0;
 }
 
 bool
@@ -117,49 +124,22 @@ log_dropped(void)
     return state.dropped;
 }
 
-/* ---- writing ---- */
-
-static bool
-would_block(int fd)
+uint64_t
+log_take_dropped(void)
 {
-    struct pollfd p = {.fd = fd, .events = POLLOUT};
-    /* A pipe is writable when PIPE_BUF bytes fit, and no line is longer. */
-    return poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT);
-}
-
-static ssize_t
-write_whole(int fd, const char *line, size_t len)
-{
-    ssize_t n;
-    do {
-        n = write(fd, line, len);
-    } while (n < 0 && errno == EINTR);
+    uint64_t n = state.dropped - state.taken;
+    state.taken = state.dropped;
     return n;
 }
 
-/* Sockets (the journal's) can be asked not to wait without touching the flags that others share. */
-static ssize_t
-write_unless_blocking(int fd, const char *line, size_t len)
-{
-    ssize_t n = send(fd, line, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n >= 0 || errno != ENOTSOCK) {
-        return n;
-    }
-    if (would_block(fd)) {
-        errno = EAGAIN;
-        return -1;
-    }
-    return write_whole(fd, line, len);
-}
+/* ---- writing ---- */
 
-bool
-log_put_line(int fd, bool is_file, const char *line, size_t len)
+/* Count what was dropped. true: nothing. */
+static bool
+note_dropped(unsigned n)
 {
-    ssize_t n = is_file ? write_whole(fd, line, len) : write_unless_blocking(fd, line, len);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-        state.dropped++;
-    }
-    return n == (ssize_t)len;
+    state.dropped += n;
+    return n == 0;
 }
 
 /* ---- making a line ---- */
@@ -328,13 +308,10 @@ put_event(enum log_level level, const char *event)
     struct line l = {.len = 0};
     line_fill(&l, level, event);
     if (state.target == LOG_TO_SYSLOG) {
-        openlog("akashd", LOG_PID, LOG_DAEMON);
-        syslog(levels[level].priority, "%.*s", (int)l.len, l.text);
-        closelog();
-        return true;
+        return note_dropped(!log_syslog(levels[level].priority, l.text, l.len));
     }
     l.text[l.len++] = '\n';
-    return log_put_line(state.target, state.is_file, l.text, l.len);
+    return note_dropped(log_sink_put(&state.sink, l.text, l.len));
 }
 
 static void
@@ -342,7 +319,7 @@ tell_dropped(void)
 {
     char event[96];
     uint64_t dropped = state.dropped;
-    snprintf(event, sizeof(event), "log: %llu lines dropped: the target was slow",
+    snprintf(event, sizeof(event), "log: %llu lines dropped: the target did not take them",
              (unsigned long long)(dropped - state.told));
     if (put_event(LOG_LEVEL_WARN, event)) {
         state.told = dropped;
@@ -372,7 +349,7 @@ log_write(enum log_level level, const char *format, ...)
 
 /* ---- in a signal handler ---- */
 
-/* syslog(3) takes locks and memory. */
+/* localtime_r takes a lock: without a time. */
 static void
 syslog_in_signal(enum log_level level, const char *event)
 {
@@ -384,7 +361,7 @@ syslog_in_signal(enum log_level level, const char *event)
     line_add_number(&l, (unsigned)getpid(), 1);
     line_add_str(&l, "]: ");
     line_fill(&l, level, event);
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd >= 0) {
         if (connect(fd, (const struct sockaddr *)&place, sizeof(place)) == 0) {
             send(fd, l.text, l.len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -403,7 +380,7 @@ log_write_in_signal(enum log_level level, const char *event)
     }
     line_fill(&l, level, event);
     l.text[l.len++] = '\n';
-    log_put_line(state.target, state.is_file, l.text, l.len);
+    note_dropped(log_sink_put(&state.sink, l.text, l.len));
 }
 
 /* ---- what callers use beside it ---- */

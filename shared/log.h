@@ -30,7 +30,8 @@ log_set_level(enum log_level level);
 enum log_level
 log_get_level(void);
 
-/* How this process is called in its lines: "master", "worker 0", "monitor". Copied. */
+/* How this process is called in its lines: "master", "worker 0", "monitor". Copied. What its
+ * parent has dropped is not its own. */
 void
 log_set_process(const char *name);
 
@@ -71,13 +72,11 @@ log_limit_pass(struct log_limit *limit, uint64_t now_ms, uint64_t interval_ms,
 size_t
 log_escape(struct slice s, char *buf, size_t cap);
 
-/* Lines dropped by this process because the target would have blocked. */
+/* Lines that this process has dropped, because the target would have blocked or failed. */
 uint64_t
 log_dropped(void);
-
-/* One whole line (with its newline) to any log descriptor, by the same rule: never blocks on pipes
- * and terminals. true when written. is_file: skip the poll. */
-bool
-log_put_line(int fd, bool is_file, const char *line, size_t len);
+/* How many since the last call: for the metric. */
+uint64_t
+log_take_dropped(void);
 
 #endif

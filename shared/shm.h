@@ -176,6 +176,7 @@ struct shm_master {
     struct shm_slot limits[SHM_LIMITS];
     uint64_t rate_secret[2]; /* of rate_key(); written once */
     struct shm_process process;
+    shm_u64 log_dropped; /* lines that masters dropped */
 };
 
 /* Ticket keys have a page of their own: the monitor does not map it. keys[index] encrypts. */
@@ -202,6 +203,7 @@ struct shm_monitor {
     shm_u64 epoch;          /* goes up with every change of any state */
     shm_u64 dns_lookups[3]; /* of names of backends, by their result: master/lookup.h */
     shm_u64 names_failing;  /* names whose last lookup gave nothing, or not all */
+    shm_u64 log_dropped;    /* lines that monitors dropped */
     struct shm_health backends[SHM_BACKENDS];
 };
 

@@ -5,15 +5,15 @@
 #ifndef WORKER_ACCESS_LOG_H
 #define WORKER_ACCESS_LOG_H
 
-#include "shared/slice.h"
+#include "conf/conf.h"
 #include "worker/stream.h"
 
-/* An open log file from the master, for a target by that path. Takes fd; replaces a former one. */
+/* Use what conf says from now on. fd: its target, the caller's; -1: off, or syslog. */
 void
-access_log_give(struct slice path, int fd);
-/* Use what conf says from now on. */
+access_log_apply(const struct conf *conf, int fd);
+/* Say how many lines were dropped; now and then. */
 void
-access_log_apply(const struct conf *conf);
+access_log_tick(void);
 void
 access_log_stream(const struct stream *s);
 /* Write the lines of this turn. */

@@ -24,6 +24,7 @@
 #include "worker/http2_session.h"
 #include "worker/limit.h"
 #include "worker/listener.h"
+#include "worker/logs.h"
 #include "worker/operator.h"
 #include "worker/prepare.h"
 #include "worker/queue.h"
@@ -153,7 +154,7 @@ on_commit(const struct channel_msg *msg)
     prepared = NULL;
     upstream_apply(worker.conf);
     operator_heed_again();
-    access_log_apply(worker.conf);
+    logs_apply(worker.conf);
     if (worker.state == WORKER_STARTING) {
         worker.state = WORKER_SERVING;
     }
@@ -241,7 +242,7 @@ on_message(const struct channel_msg *msg)
 {
     switch (msg->type) {
     case CHANNEL_SOCKET: listener_offer_socket(msg->text, msg->fd); return;
-    case CHANNEL_LOG: access_log_give(msg->text, msg->fd); return;
+    case CHANNEL_LOG: logs_give(msg->text, msg->fd); return;
     case CHANNEL_ADOPT: listener_adopt(msg->text, (unsigned)msg->number, msg->fd); return;
     case CHANNEL_PREPARE: on_prepare(msg); break;
     case CHANNEL_COMMIT: on_commit(msg); break;
@@ -290,6 +291,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
     stream_cut_tunnels();
     limit_sweep();
     operator_heed();
+    logs_tick();
 }
 
 static void
@@ -397,6 +399,8 @@ init(const struct child_args *args)
 static void
 fini(void)
 {
+    access_log_flush();
+    logs_tick();
     answer(CHANNEL_DRAINED, 0, worker.streams_cut, "");
     channel_flush(&worker.channel);
     listener_close_all(false);

@@ -9,6 +9,8 @@
 
 #define UNIT_SUITES(X) \
     X(scan) \
+    X(access_log) \
+    X(log_sink) \
     X(options) \
     X(conf) \
     X(schedule) \

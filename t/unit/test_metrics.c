@@ -126,6 +126,18 @@ START_TEST(gauges_are_those_of_live_workers)
 }
 END_TEST
 
+START_TEST(dropped_lines_are_those_of_all_processes)
+{
+    shm_count(&workers[0].row->log_dropped, 3);
+    shm_count(&workers[1].row->log_dropped, 20);
+    shm_count(&master.m->log_dropped, 100);
+    shm_count(&monitor.h->log_dropped, 5000);
+    char *page = render(1000);
+    expect_line(page, "akash_log_lines_dropped_total 5123");
+    free(page);
+}
+END_TEST
+
 START_TEST(labels_are_escaped)
 {
     char *page = render(1000);
@@ -316,6 +328,7 @@ metrics_suite(void)
     tcase_add_test(page, counters_stay_when_a_worker_has_ended);
     tcase_add_test(page, gauges_are_those_of_live_workers);
     tcase_add_test(page, labels_are_escaped);
+    tcase_add_test(page, dropped_lines_are_those_of_all_processes);
     tcase_add_test(page, up_follows_the_health_state);
     tcase_add_test(page, histogram_buckets_are_cumulative);
     tcase_add_test(page, only_seen_statuses_are_listed);
