@@ -4,7 +4,8 @@
  *
  * The word: {state:2, trips:6, generation:8, granted:8, well:8, until:32}. until is in ms of the
  * clock's low 32 bits: open, until when; half-open, when it ends at the latest; closed, until when
- * a new trip counts as a relapse. The generation tells the probes of one half-open period from
+ * a new trip counts as a relapse. What was granted and went well stays to be told of when probes
+ * have opened it again. The generation tells the probes of one half-open period from
  * those of another. Relaxed order is enough: each word stands for itself.
  */
 #include "shared/breaker.h"
@@ -115,7 +116,10 @@ static struct state
 opened(struct state was, const struct breaker_rules *rules, uint64_t now_ms)
 {
     bool is_relapse = was.state == BREAKER_HALF_OPEN || !has_passed(was.until, now_ms);
-    struct state next = {.state = BREAKER_OPEN, .generation = was.generation};
+    struct state next = {.state = BREAKER_OPEN,
+                         .generation = was.generation,
+                         .granted = was.granted,
+                         .well = was.well};
     next.trips = is_relapse && was.trips > 0 ? was.trips : 0;
     uint64_t open_ms = (uint64_t)rules->open_for_ms << next.trips;
     open_ms = open_ms < BREAKER_OPEN_MAX_MS || next.trips == 0 ? open_ms : BREAKER_OPEN_MAX_MS;
@@ -150,6 +154,14 @@ breaker_state(const struct breaker *b, uint64_t now_ms)
     struct state s = unpack(load(b));
     return s.state == BREAKER_OPEN && has_passed(s.until, now_ms) ? BREAKER_HALF_OPEN
                                                                   : (enum breaker_state)s.state;
+}
+
+void
+breaker_probes(const struct breaker *b, uint32_t *granted, uint32_t *well)
+{
+    struct state s = unpack(load(b));
+    *granted = s.granted;
+    *well = s.well;
 }
 
 uint64_t
@@ -201,7 +213,7 @@ breaker_enter(struct breaker *b, const struct breaker_rules *rules, uint64_t now
         }
         if (has_expired(s, now_ms)) {
             if (swap(b, &seen, opened(s, rules, now_ms))) {
-                *change = BREAKER_TRIPPED;
+                *change = BREAKER_PROBES_LATE;
                 return false;
             }
             continue;
@@ -238,7 +250,7 @@ report_probe(struct breaker *b, const struct breaker_rules *rules, uint64_t now_
         next.well += !is_failure;
         if (is_failure) {
             next = opened(s, rules, now_ms);
-            change = BREAKER_TRIPPED;
+            change = BREAKER_PROBE_FAILED;
         } else if (next.well >= rules->half_open_requests) {
             next = closed(s, rules, now_ms);
             change = BREAKER_RECOVERED;

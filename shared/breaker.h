@@ -47,7 +47,14 @@ struct breaker_rules {
 typedef uint32_t breaker_permit;
 
 /* What happened to the state. */
-enum breaker_change { BREAKER_SAME, BREAKER_TRIPPED, BREAKER_PROBING, BREAKER_RECOVERED };
+enum breaker_change {
+    BREAKER_SAME,
+    BREAKER_TRIPPED,      /* opened by requests that failed */
+    BREAKER_PROBE_FAILED, /* opened again by a probe that failed */
+    BREAKER_PROBES_LATE,  /* opened again: half-open ended before all results were there */
+    BREAKER_PROBING,
+    BREAKER_RECOVERED
+};
 
 /* The state at now (monotonic, the same clock in all calls). */
 enum breaker_state
@@ -72,6 +79,10 @@ breaker_leave(struct breaker *b, breaker_permit permit);
 void
 breaker_count(const struct breaker *b, const struct breaker_rules *rules, uint64_t now_ms,
               uint32_t *total, uint32_t *failed);
+/* Probes of the half-open period that is, or was the last: let through, and those that went well.
+ */
+void
+breaker_probes(const struct breaker *b, uint32_t *granted, uint32_t *well);
 /* Milliseconds until it may be tried; 0: now. */
 uint64_t
 breaker_open_ms(const struct breaker *b, uint64_t now_ms);

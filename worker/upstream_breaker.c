@@ -3,6 +3,7 @@
  * upstream_breaker.c - circuit breakers of backends: who is let through, what is told of it. The
  * breaker itself is shared/breaker.c.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "conf/backend_state.h"
@@ -32,20 +33,37 @@ is_by_itself(const struct conf_backend *b)
     return b->upstream->breaker && backend_breaker_said(worker.shm, b) == BREAKER_AUTO;
 }
 
+static void
+log_opening(const struct conf_backend *b, enum breaker_change change)
+{
+    const struct conf_upstream *up = b->upstream;
+    uint32_t of, n;
+    char why[64];
+    if (change == BREAKER_TRIPPED) {
+        breaker_count(breaker_of(b), up->breaker, worker_now_ms(), &of, &n);
+        snprintf(why, sizeof(why), "%u of %u requests failed", n, of);
+    } else if (change == BREAKER_PROBE_FAILED) {
+        breaker_probes(breaker_of(b), &of, &n);
+        snprintf(why, sizeof(why), "a probe failed, %u of %u went well", n, of);
+    } else {
+        breaker_probes(breaker_of(b), &of, &n);
+        snprintf(why, sizeof(why), "only %u of %u probes went well in time", n,
+                 up->breaker->half_open_requests);
+    }
+    shm_count(&worker.backends[b->slot]->counters->trips, 1);
+    log_warn("backend %s/%s: breaker opens for %llu ms: %s", up->name, b->id,
+             (unsigned long long)breaker_open_ms(breaker_of(b), worker_now_ms()), why);
+}
+
 /* Said once, by whoever made the change. */
 static void
 log_change(const struct conf_backend *b, enum breaker_change change)
 {
     const struct conf_upstream *up = b->upstream;
-    uint32_t total, failed;
     switch (change) {
     case BREAKER_TRIPPED:
-        breaker_count(breaker_of(b), up->breaker, worker_now_ms(), &total, &failed);
-        shm_count(&worker.backends[b->slot]->counters->trips, 1);
-        log_warn("backend %s/%s: breaker opens for %llu ms: %u of %u requests failed", up->name,
-                 b->id, (unsigned long long)breaker_open_ms(breaker_of(b), worker_now_ms()), failed,
-                 total);
-        break;
+    case BREAKER_PROBE_FAILED:
+    case BREAKER_PROBES_LATE: log_opening(b, change); break;
     case BREAKER_PROBING:
         log_info("backend %s/%s: breaker is half-open: %u requests are let through", up->name,
                  b->id, up->breaker->half_open_requests);

@@ -89,6 +89,38 @@ def test_a_failed_probe_opens_it_again_for_longer(guarded):
     assert [round(w, -1) for w in waits] == [300, 600, 1200], waits
 
 
+def why_it_opened(akashd):
+    return [line.split(" ms: ")[1] for line in lines(akashd, "breaker opens")]
+
+
+def test_the_log_tells_failed_probes_from_requests(guarded):
+    akashd = guarded({"open_for": "2s", "half_open_requests": 2}, n=1)
+    trip(akashd)
+    until(lambda: state(akashd) == HALF_OPEN, "half-open")
+    akashd.sick.answer(answers.fixed(b"ok"), FAILING)
+    before = len(why_it_opened(akashd))
+    until(lambda: ask(akashd) and len(why_it_opened(akashd)) > before, "a relapse")
+    why = why_it_opened(akashd)
+    assert why[0] == "5 of 5 requests failed" and why[before:] == ["a probe failed, 1 of 2 went well"]
+    akashd.wait_metric("akash_breaker_trips_total", lambda v: v == len(why), backend=akashd.sick.address)
+
+
+def test_the_log_tells_of_probes_that_were_not_heard_of(guarded):
+    akashd = guarded({"open_for": "2s", "half_open_requests": 1}, n=1)
+    trip(akashd)
+    gate = Gate()
+    until(lambda: state(akashd) == HALF_OPEN, "half-open")
+    akashd.sick.answer(gate.hold())
+    before = len(why_it_opened(akashd))
+    with Client(akashd.port) as client:
+        client.request()
+        gate.wait_waiting(1)
+        until(lambda: ask(akashd) and len(why_it_opened(akashd)) > before, "the end of half-open")
+        gate.release()
+        assert client.response().status == 200
+    assert why_it_opened(akashd)[before] == "only 0 of 1 probes went well in time"
+
+
 def switch(x):
     """The answer to an upgrade; what follows is an echo until the client leaves."""
     x.body()

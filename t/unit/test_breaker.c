@@ -111,6 +111,15 @@ START_TEST(what_is_older_than_the_window_does_not_count)
 }
 END_TEST
 
+static void
+expect_probes(uint32_t granted, uint32_t well)
+{
+    uint32_t got_granted, got_well;
+    breaker_probes(&b, &got_granted, &got_well);
+    ck_assert_uint_eq(got_granted, granted);
+    ck_assert_uint_eq(got_well, well);
+}
+
 START_TEST(exactly_three_go_through_half_open)
 {
     trip();
@@ -136,10 +145,13 @@ START_TEST(a_failed_probe_opens_it_for_twice_as_long)
     trip();
     now += 10 * SECOND;
     breaker_permit permit = probe();
-    ck_assert_int_eq(breaker_report(&b, &rules, now, permit, true, true), BREAKER_TRIPPED);
+    breaker_report(&b, &rules, now, probe(), false, true);
+    ck_assert_int_eq(breaker_report(&b, &rules, now, permit, true, true), BREAKER_PROBE_FAILED);
+    expect_probes(2, 1);
     ck_assert_uint_eq(breaker_open_ms(&b, now), 20 * SECOND);
     now += 20 * SECOND;
     permit = probe();
+    expect_probes(1, 0);
     breaker_report(&b, &rules, now, permit, true, true);
     ck_assert_uint_eq(breaker_open_ms(&b, now), 40 * SECOND);
 }
@@ -176,7 +188,11 @@ START_TEST(results_that_never_come_are_failures)
     now += 10 * SECOND;
     breaker_permit lost = probe();
     now += 10 * SECOND;
-    ck_assert(!enter()); /* whoever comes finds that the period has ended badly */
+    breaker_permit permit;
+    enum breaker_change change;
+    ck_assert(!breaker_enter(&b, &rules, now, &permit, &change)); /* the period has ended badly */
+    ck_assert_int_eq(change, BREAKER_PROBES_LATE);
+    expect_probes(1, 0);
     ck_assert_uint_eq(breaker_open_ms(&b, now), 20 * SECOND);
     ck_assert_int_eq(breaker_report(&b, &rules, now, lost, false, true), BREAKER_SAME);
     ck_assert_int_eq(breaker_state(&b, now), BREAKER_OPEN);
