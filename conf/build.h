@@ -2,9 +2,10 @@
  *
  * build.h - what the parts of conf_load() hand to each other. Nobody else includes it.
  *
- * Order: scan, expand, conf_arrange (the short form becomes the long one), options_read, then the
- * checks below, which give names, addresses and files their meaning. Each goes on after an error,
- * so that all of a file's errors are told at once, and passes by what was found bad before.
+ * Order: scan, expand, conf_include, conf_arrange (the short form becomes the long one),
+ * options_read, then the checks below, which give names, addresses and files their meaning. Each
+ * goes on after an error, so that all of a file's errors are told at once, and passes by what was
+ * found bad before.
  */
 #ifndef CONF_BUILD_H
 #define CONF_BUILD_H
@@ -18,11 +19,19 @@ struct conf_build {
     struct conf_arena *arena;
     struct report *report;
     struct conf_source *src;
+    const char *name; /* of the file, as messages write it */
+    const char *base; /* its folder, empty for the root: a '/' goes behind */
     struct option_reader reader;
     struct node *root;
+    const struct node *include; /* NULL: nothing is included */
     EVP_MD_CTX *digest;         /* of files, and of the effective configuration */
     unsigned nbackends, npools; /* of all upstreams */
 };
+
+/* include.c: merge what the file includes into the tree. false: not all could be read, and what is
+ * missing may be what the rest needs. */
+bool
+conf_include(struct conf_build *build);
 
 /* conf_short.c */
 void
@@ -85,6 +94,9 @@ void
 conf_name_weigh(const struct conf_found *found, unsigned n, unsigned i,
                 struct conf_backend *backend);
 
+/* conf.c: ${NAME} in the strings of a tree. */
+void
+conf_expand(struct conf_build *build, struct node *node);
 /* conf.c: a variable of the environment; NULL: not set. */
 const char *
 conf_env(struct conf_build *build, const char *name);

@@ -76,6 +76,18 @@ recorder_read_public(struct conf_source *src, const char *path, struct slice *ou
 }
 
 static int
+recorder_list_files(struct conf_source *src, const char *pattern, struct slice *out, char *why,
+                    size_t why_size)
+{
+    struct bundle_recorder *rec = (struct bundle_recorder *)src;
+    int result = rec->from->list_files(rec->from, pattern, out, why, why_size);
+    if (result == 0) {
+        record_file(rec, ANSWER_LIST, pattern, *out);
+    }
+    return result;
+}
+
+static int
 recorder_resolve(struct conf_source *src, const char *name, uint16_t port, struct conf_found *out,
                  int max)
 {
@@ -145,6 +157,7 @@ bundle_recorder_new(struct conf_source *from)
     rec->source = (struct conf_source){
         .read_file = recorder_read_file,
         .read_public = recorder_read_public,
+        .list_files = from->list_files ? recorder_list_files : NULL,
         .resolve = recorder_resolve,
         .machine = recorder_machine,
         .env = recorder_env,

@@ -18,7 +18,15 @@
 
 #define BUNDLE_MAGIC 0x31646e7562616b61ull /* "akabund1" */
 
-enum answer_kind { ANSWER_END, ANSWER_FILE, ANSWER_NAME, ANSWER_ENV, ANSWER_PUBLIC, ANSWER_WEIGHT };
+enum answer_kind {
+    ANSWER_END,
+    ANSWER_FILE,
+    ANSWER_NAME,
+    ANSWER_ENV,
+    ANSWER_PUBLIC,
+    ANSWER_WEIGHT,
+    ANSWER_LIST
+};
 
 /* ANSWER_PUBLIC is a file without secrets: it goes into every bundle, ANSWER_FILE only with_keys.
  *
@@ -26,10 +34,10 @@ enum answer_kind { ANSWER_END, ANSWER_FILE, ANSWER_NAME, ANSWER_ENV, ANSWER_PUBL
 struct answer {
     struct answer *next;
     enum answer_kind kind;
-    const char *question; /* path, name of a host, name of a variable, upstream/backend */
+    const char *question; /* path, name of a host, of a variable, upstream/backend, pattern */
     uint32_t number;      /* port; for a weight 0 */
     bool is_there;
-    struct slice bytes; /* file; addresses; value; why not */
+    struct slice bytes; /* file; addresses; value; paths; why not */
 };
 
 #endif

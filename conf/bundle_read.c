@@ -120,6 +120,13 @@ bundle_read_public(struct conf_source *src, const char *path, struct slice *out,
     return read_answer(src, ANSWER_PUBLIC, path, out, why, why_size);
 }
 
+static int
+bundle_list_files(struct conf_source *src, const char *pattern, struct slice *out, char *why,
+                  size_t why_size)
+{
+    return read_answer(src, ANSWER_LIST, pattern, out, why, why_size);
+}
+
 int
 bundle_resolve(struct conf_source *src, const char *name, uint16_t port, struct conf_found *out,
                int max)
@@ -191,7 +198,7 @@ take_answers(struct bundle *bundle, struct cursor *in)
         answer->number = (uint32_t)take_number(in);
         answer->is_there = take_number(in) != 0;
         answer->bytes = take_bytes(in);
-        if (kind > ANSWER_WEIGHT || (kind == ANSWER_NAME && !is_address_list(answer->bytes))) {
+        if (kind > ANSWER_LIST || (kind == ANSWER_NAME && !is_address_list(answer->bytes))) {
             in->is_broken = true;
             return;
         }
@@ -239,6 +246,7 @@ bundle_open(int fd)
     bundle->source = (struct conf_source){
         .read_file = bundle_read_file,
         .read_public = bundle_read_public,
+        .list_files = bundle_list_files,
         .resolve = bundle_resolve,
         .machine = bundle_machine,
         .env = bundle_env,

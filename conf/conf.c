@@ -78,14 +78,14 @@ expand_text(struct conf_build *build, struct node *node)
     free(text);
 }
 
-static void
-expand(struct conf_build *build, struct node *node)
+void
+conf_expand(struct conf_build *build, struct node *node)
 {
     if (node->kind == NODE_STRING && strstr(node->text, "${")) {
         expand_text(build, node);
     }
     for (struct node *child = node->first; child; child = child->next) {
-        expand(build, child);
+        conf_expand(build, child);
     }
 }
 
@@ -125,7 +125,10 @@ read_tree(struct conf_build *build)
                      report_got(root, got, sizeof(got)));
         return;
     }
-    expand(build, root);
+    conf_expand(build, root);
+    if (!conf_include(build)) {
+        return;
+    }
     conf_arrange(build);
     options_read(&build->reader, OWN_TOP, root, build->conf);
     conf_check_top(build);
@@ -162,6 +165,8 @@ conf_load_from(const char *name, const char *folder, struct slice text, struct c
         .arena = conf->arena,
         .report = report_new(name),
         .src = src,
+        .name = name,
+        .base = strcmp(folder, "/") == 0 ? "" : folder,
         .digest = EVP_MD_CTX_new(),
     };
     if (!build.digest || !EVP_DigestInit_ex(build.digest, EVP_sha256(), NULL)) {

@@ -417,6 +417,8 @@ struct conf_machine {
     uint64_t open_files; /* hard limit of one process */
 };
 
+#define CONF_INCLUDE_MAX 1024 /* included files */
+
 /* Where the bytes and addresses that a configuration names come from. read_file and resolve must be
  * given; where another is NULL the process itself is asked (accounts: nothing is). */
 struct conf_source {
@@ -427,6 +429,11 @@ struct conf_source {
     /* The same for a file without secrets, which the monitor has too. NULL: read_file. */
     int (*read_public)(struct conf_source *src, const char *path, struct slice *out, char *why,
                        size_t why_size);
+    /* The files that a pattern of glob(3), an absolute path, matches: their paths one after the
+     * other in the order of their bytes, a NUL behind each; valid as long as the source. At most
+     * CONF_INCLUDE_MAX. 0, or -1 with why. NULL: there is nothing to look into. */
+    int (*list_files)(struct conf_source *src, const char *pattern, struct slice *out, char *why,
+                      size_t why_size);
     /* The addresses of a name, of its SRV records where port is 0. Returns how many (at most max),
      * 0 when it does not resolve. */
     int (*resolve)(struct conf_source *src, const char *name, uint16_t port, struct conf_found *out,

@@ -293,11 +293,14 @@ arrange_short(struct conf_build *build)
 /* ---- which form it is ---- */
 
 static const struct node *
-find_long_key(const struct node *root)
+find_long_key(const struct conf_build *build)
 {
     static const char *const keys[] = {"listeners", "upstreams", "routes"};
+    if (build->include) {
+        return build->include;
+    }
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-        const struct node *node = node_get(root, keys[i]);
+        const struct node *node = node_get(build->root, keys[i]);
         if (node) {
             return node;
         }
@@ -323,7 +326,7 @@ report_mixed_keys(struct conf_build *build, const struct node *long_key)
 void
 conf_arrange(struct conf_build *build)
 {
-    const struct node *long_key = find_long_key(build->root);
+    const struct node *long_key = find_long_key(build);
     if (long_key) {
         report_mixed_keys(build, long_key);
     } else {

@@ -15,9 +15,18 @@
 
 #include "conf/arena.h"
 
-/* 1-based; columns count bytes. line 0: nowhere. */
+/* A file that the configuration includes: include.c. */
+struct included {
+    const char *name;   /* as messages write it */
+    const char *path;   /* absolute */
+    const char *folder; /* absolute; relative paths in the file are relative to it */
+    unsigned order;     /* 1 for the first one that was read */
+};
+
+/* 1-based; columns count bytes. line 0: nowhere. file NULL: the file that was loaded. */
 struct place {
     unsigned line, column;
+    const struct included *file;
 };
 
 enum node_kind {

@@ -34,9 +34,21 @@
     "backend (Maglev, with bounded load), chosen alike by any number of machines with the same " \
     "ids and weights."
 
+#define INCLUDE_HELP \
+    "Further files that are merged into this one: paths, relative to this file's folder, in which " \
+    "*, ? and [...] stand for parts of names (glob(7)). The files of a pattern come in the order of " \
+    "the bytes of their names; one that comes again is passed by. Each is an object of the long " \
+    "form; it cannot include others. Its listeners and routes follow those that came before, its " \
+    "upstreams are added; any other key, and each name of an upstream, may be given in one file " \
+    "only. Relative paths in it are relative to its own folder. A pattern may match nothing; a " \
+    "path without wildcard must be there. At most 1024 files of 1 MB each, 16 MB in all. A file " \
+    "that cannot be read ends the check, as a syntax error does."
+
 /* clang-format off */
 const struct option option_table[] = {
     /* ---- top level ---- */
+    {OWN_TOP, "include", TYPE_TEXT, NULL, 1, 4095, .flags = OPT_LIST | OPT_ONE,
+     .help = INCLUDE_HELP},
     {OWN_TOP, "workers", TYPE_WORKERS, "\"auto\"", 1, SHM_WORKERS, IN(conf, workers),
      .help = "Worker processes. auto: the processors of the affinity mask, at most the quota of the "
              "control group."},

@@ -152,6 +152,11 @@ void
 options_read(struct option_reader *reader, enum option_owner owner, struct node *object,
              void *base);
 
+/* The same for what one row says of a member. base may be NULL where the row stores nothing. */
+void
+option_read_row(struct option_reader *reader, const struct option *row, struct node *node,
+                void *base);
+
 /* One value. Returns false when it is not what the row wants: *why then says it in words, or is
  * NULL when option_expected() says it all. */
 struct option_value {

@@ -225,6 +225,23 @@ new_object_schema(void)
     return schema;
 }
 
+/* Where files are included, what must be there may stand in one of them. */
+static void
+let_include_do(struct json_object *schema)
+{
+    struct json_object *required, *there = json_object_new_object();
+    struct json_object *elsewhere = json_object_new_object(), *include = json_object_new_array();
+    struct json_object *list = json_object_new_array();
+    json_object_object_get_ex(schema, "required", &required);
+    set(there, "required", json_object_get(required));
+    json_object_array_add(include, json_object_new_string("include"));
+    set(elsewhere, "required", include);
+    json_object_array_add(list, elsewhere);
+    json_object_array_add(list, there);
+    json_object_object_del(schema, "required");
+    set(schema, "anyOf", list);
+}
+
 static struct json_object *
 schema_of_owner(enum option_owner owner)
 {
@@ -233,6 +250,9 @@ schema_of_owner(enum option_owner owner)
         if (row->owner == owner) {
             add_row(schema, row);
         }
+    }
+    if (owner == OWN_TOP) {
+        let_include_do(schema);
     }
     return schema;
 }
@@ -386,7 +406,8 @@ static const char manual_head[] =
     ".Nm akashd.json\n"
     ".Nd configuration of the akashd load balancer\n"
     ".Sh DESCRIPTION\n"
-    "One JSON file, with comments: // to the end of the line, and between /* and */.\n"
+    "One JSON file, and those that it includes, with comments: // to the end of the line, and\n"
+    "between /* and */.\n"
     "An unknown key, a wrong type, a value out of range, a name that nothing defines, a duplicate\n"
     "key or name are errors; all are told at once, each with file, line and column.\n"
     ".Pp\n"
@@ -404,7 +425,7 @@ static const char manual_head[] =
 static const char manual_short[] =
     ".Sh SHORT FORM\n"
     "One listener and one upstream, both named default.\n"
-    "It is taken where none of listeners, upstreams and routes stands in the file.\n";
+    "It is taken where none of include, listeners, upstreams and routes stands in the file.\n";
 
 static const char manual_tail[] =
     ".Sh EXAMPLES\n"
@@ -432,6 +453,18 @@ static const char manual_tail[] =
     "             \"backends\": [ { \"address\": \"10.0.0.1:8080\" } ] },\n"
     "    \"site\": { \"backends\": [ { \"address\": \"10.0.0.2:8080\" } ] }\n"
     "  }\n"
+    "}\n"
+    ".Ed\n"
+    ".Pp\n"
+    "A file for each site beside it, which\n"
+    ".Ql \\(dqinclude\\(dq: \\(dqconf.d/*.json\\(dq\n"
+    "takes in; its certificate lies in conf.d too:\n"
+    ".Bd -literal -offset indent\n"
+    "{\n"
+    "  \"listeners\": [ { \"name\": \"shop\", \"address\": \":443\", \"tls\": {\n"
+    "    \"certificates\": [ { \"cert\": \"shop.pem\", \"key\": \"shop.key\" } ] } } ],\n"
+    "  \"routes\": [ { \"host\": \"shop.example.com\", \"upstream\": \"shop\" } ],\n"
+    "  \"upstreams\": { \"shop\": { \"backends\": [ { \"address\": \"10.0.0.3:8080\" } ] } }\n"
     "}\n"
     ".Ed\n"
     ".Sh SEE ALSO\n"

@@ -301,8 +301,9 @@ read_object(struct option_reader *reader, const struct option *row, struct node 
     reader->is_partial = was_partial;
 }
 
-static void
-read_row(struct option_reader *reader, const struct option *row, struct node *node, void *base)
+void
+option_read_row(struct option_reader *reader, const struct option *row, struct node *node,
+                void *base)
 {
     struct option_value value;
     if (node->is_bad) {
@@ -443,7 +444,7 @@ options_read(struct option_reader *reader, enum option_owner owner, struct node 
         if (node) {
             /* The rest of what was given stays reachable: a copy goes into the new order. */
             node = node_copy(reader->arena, node);
-            read_row(reader, row, node, base);
+            option_read_row(reader, row, node, base);
             node_append(object, node);
         } else if (row->flags & OPT_REQUIRED) {
             report_missing(reader->report, object, row->key, "missing");

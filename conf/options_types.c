@@ -198,8 +198,10 @@ read_file(struct reading *r)
         return false;
     }
     if (r->node->text[0] != '/') {
-        node_set_text(r->node, conf_arena_format(r->reader->arena, "%s/%s", r->reader->folder,
-                                                 r->node->text));
+        const struct included *file = r->node->at.file;
+        node_set_text(r->node,
+                      conf_arena_format(r->reader->arena, "%s/%s",
+                                        file ? file->folder : r->reader->folder, r->node->text));
     }
     return read_text(r);
 }

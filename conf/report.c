@@ -5,17 +5,20 @@
 #include "conf/report.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
-#define PATH_BYTES 512
-#define WHAT_BYTES 768
+#define PATH_BYTES  512
+#define WHAT_BYTES  768
+#define WHERE_BYTES (PATH_MAX * 2 + 32)
 
 #define FINDINGS_MAX 10000 /* a file of nothing but errors must not cost without bound */
 
 struct finding {
-    struct place place;
-    unsigned order; /* of two at one place, the one found first stands first */
+    struct place place; /* without the file, which may be gone before the report */
+    unsigned file;      /* 0 for the one that was loaded, then those it includes, in their order */
+    unsigned order;     /* of two at one place, the one found first stands first */
     bool is_warning;
     char *text;
 };
@@ -51,14 +54,24 @@ report_has_errors(const struct report *report)
     return report->nerrors > 0;
 }
 
+const char *
+report_where(const struct report *report, struct place place, char *buf, size_t size)
+{
+    const char *name = place.file ? place.file->name : report->file;
+    if (place.line == 0) {
+        snprintf(buf, size, "%s", name);
+    } else {
+        snprintf(buf, size, "%s:%u:%u", name, place.line, place.column);
+    }
+    return buf;
+}
+
 static char *
 render(const struct report *report, struct place place, const char *path, const char *what)
 {
-    char *text = NULL;
-    int len = place.line == 0
-                  ? asprintf(&text, "%s: %s%s%s", report->file, path, path[0] ? ": " : "", what)
-                  : asprintf(&text, "%s:%u:%u: %s%s%s", report->file, place.line, place.column,
-                             path, path[0] ? ": " : "", what);
+    char *text = NULL, where[WHERE_BYTES];
+    report_where(report, place, where, sizeof(where));
+    int len = asprintf(&text, "%s: %s%s%s", where, path, path[0] ? ": " : "", what);
     return len < 0 ? or_die(NULL) : text;
 }
 
@@ -76,7 +89,8 @@ add(struct report *report, bool is_warning, struct place place, const char *path
             or_die(realloc(report->findings, report->room * sizeof(*report->findings)));
     }
     report->findings[report->n] = (struct finding){
-        .place = place,
+        .place = {place.line, place.column, NULL},
+        .file = place.file ? place.file->order : 0,
         .order = report->n,
         .is_warning = is_warning,
         .text = render(report, place, path, what),
@@ -149,6 +163,9 @@ static int
 compare(const void *left, const void *right)
 {
     const struct finding *a = left, *b = right;
+    if (a->file != b->file) {
+        return a->file < b->file ? -1 : 1;
+    }
     if (a->place.line != b->place.line) {
         return a->place.line < b->place.line ? -1 : 1;
     }

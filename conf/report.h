@@ -40,6 +40,10 @@ void
 report_warn(struct report *report, const struct node *node, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* "conf.d/a.json:14:17", for messages that speak of another place. Returns buf. */
+const char *
+report_where(const struct report *report, struct place place, char *buf, size_t size);
+
 /* What was found instead, for messages: "\"heavy\"", "12", "a list". Returns buf. */
 const char *
 report_got(const struct node *node, char *buf, size_t size);

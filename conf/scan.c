@@ -7,6 +7,7 @@
 struct scanner {
     struct conf_arena *arena;
     struct report *report;
+    const struct included *file;
     const char *text, *at, *end;
     const char *line_start;
     unsigned line;
@@ -25,7 +26,7 @@ scan_value(struct scanner *sc);
 static struct place
 place_here(const struct scanner *sc)
 {
-    return (struct place){sc->line, (unsigned)(sc->at - sc->line_start) + 1};
+    return (struct place){sc->line, (unsigned)(sc->at - sc->line_start) + 1, sc->file};
 }
 
 static bool
@@ -487,11 +488,13 @@ scan_value(struct scanner *sc)
 }
 
 struct node *
-scan_text(struct conf_arena *arena, struct slice text, struct report *report)
+scan_included(struct conf_arena *arena, const struct included *file, struct slice text,
+              struct report *report)
 {
     struct scanner sc = {
         .arena = arena,
         .report = report,
+        .file = file,
         .text = text.ptr,
         .at = text.ptr,
         .end = text.ptr + text.len,
@@ -499,7 +502,7 @@ scan_text(struct conf_arena *arena, struct slice text, struct report *report)
         .line = 1,
     };
     if (text.len >= INT32_MAX) {
-        report_place(report, (struct place){1, 1}, "this file is too long");
+        report_place(report, place_here(&sc), "this file is too long");
         return NULL;
     }
     sc.clean = conf_arena_copy(arena, text);
@@ -518,4 +521,10 @@ scan_text(struct conf_arena *arena, struct slice text, struct report *report)
         return NULL;
     }
     return root;
+}
+
+struct node *
+scan_text(struct conf_arena *arena, struct slice text, struct report *report)
+{
+    return scan_included(arena, NULL, text, report);
 }

@@ -19,8 +19,12 @@
  * reported and left out of the tree, which is returned all the same. */
 struct node *
 scan_text(struct conf_arena *arena, struct slice text, struct report *report);
+/* The same for the text of an included file, in which all places then are. */
+struct node *
+scan_included(struct conf_arena *arena, const struct included *file, struct slice text,
+              struct report *report);
 
-/* For scan_text(): fill in the values of a tree from the text without comments, followed by a NUL.
+/* For both: fill in the values of a tree from the text without comments, followed by a NUL.
  * NULL, or what is wrong with it in json-c's eyes (a static text). */
 const char *
 scan_values(struct conf_arena *arena, struct node *root, const char *clean, size_t len);

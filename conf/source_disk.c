@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <grp.h>
 #include <openssl/crypto.h>
 #include <pwd.h>
@@ -27,6 +28,7 @@ struct disk_file {
 struct disk_source {
     struct conf_source source; /* first: the caller's handle */
     struct disk_file *files;
+    struct disk_file *lists; /* what patterns matched */
 };
 
 static int
@@ -86,9 +88,9 @@ read_opened(struct disk_source *disk, int fd, struct slice *out, char *why, size
 
 /* What was read under that name already: a whole configuration sees one state of a file. */
 static bool
-find_read(const struct disk_source *disk, const char *path, struct slice *out)
+find_read(const struct disk_file *file, const char *path, struct slice *out)
 {
-    for (const struct disk_file *file = disk->files; file; file = file->next) {
+    for (; file; file = file->next) {
         if (file->path && strcmp(file->path, path) == 0) {
             *out = slice_of(file->bytes, file->len);
             return true;
@@ -102,7 +104,7 @@ disk_read_file(struct conf_source *src, const char *path, struct slice *out, cha
                size_t why_size)
 {
     struct disk_source *disk = (struct disk_source *)src;
-    if (find_read(disk, path, out)) {
+    if (find_read(disk->files, path, out)) {
         return 0;
     }
     /* Not to wait for the writer of a pipe. */
@@ -116,6 +118,76 @@ disk_read_file(struct conf_source *src, const char *path, struct slice *out, cha
         disk->files->path = strdup(path); /* NULL: it is read again */
     }
     return result;
+}
+
+/* ---- patterns ---- */
+
+static int glob_errno; /* glob(3) hands nothing on to its callback */
+
+/* A folder that is not there has no files; one that cannot be read is told. */
+static int
+on_glob_error(const char *path, int error)
+{
+    (void)path;
+    glob_errno = error;
+    return error != ENOENT && error != ENOTDIR;
+}
+
+static int
+compare_paths(const void *left, const void *right)
+{
+    return strcmp(*(char *const *)left, *(char *const *)right);
+}
+
+/* The paths one after the other; they stay with the source. 0 or -1. */
+static int
+keep_list(struct disk_source *disk, const char *pattern, const glob_t *found, struct slice *out)
+{
+    struct disk_file *list = NULL;
+    char *text = NULL;
+    size_t len = 0;
+    FILE *stream = open_memstream(&text, &len);
+    for (size_t i = 0; stream && i < found->gl_pathc; i++) {
+        fwrite(found->gl_pathv[i], 1, strlen(found->gl_pathv[i]) + 1, stream);
+    }
+    if (stream && fclose(stream) == 0) {
+        list = malloc(sizeof(*list) + len);
+    }
+    if (list) {
+        memcpy(list->bytes, text, len);
+        list->len = len;
+        list->path = strdup(pattern);
+        list->next = disk->lists;
+        disk->lists = list;
+        *out = slice_of(list->bytes, len);
+    }
+    free(text);
+    return list ? 0 : -1;
+}
+
+static int
+disk_list_files(struct conf_source *src, const char *pattern, struct slice *out, char *why,
+                size_t why_size)
+{
+    struct disk_source *disk = (struct disk_source *)src;
+    glob_t found = {0};
+    if (find_read(disk->lists, pattern, out)) {
+        return 0;
+    }
+    int result = glob(pattern, GLOB_NOSORT, on_glob_error, &found);
+    if (result != 0 && result != GLOB_NOMATCH) {
+        say(why, why_size, strerror(result == GLOB_ABORTED ? glob_errno : ENOMEM));
+    } else if (found.gl_pathc > CONF_INCLUDE_MAX) {
+        result = say(why, why_size, "more than 1024 files");
+    } else {
+        if (found.gl_pathc > 0) {
+            qsort(found.gl_pathv, found.gl_pathc, sizeof(char *), compare_paths);
+        }
+        result = keep_list(disk, pattern, &found, out);
+        snprintf(why, why_size, "%s", result < 0 ? strerror(ENOMEM) : "");
+    }
+    globfree(&found);
+    return result == 0 ? 0 : -1;
 }
 
 /* Whoever has a loop asks name servers: the disk knows none. */
@@ -146,21 +218,31 @@ conf_source_disk(void)
         abort();
     }
     disk->source.read_file = disk_read_file;
+    disk->source.list_files = disk_list_files;
     disk->source.resolve = disk_resolve;
     disk->source.has_account = disk_has_account;
     return &disk->source;
+}
+
+static void
+free_files(struct disk_file *file)
+{
+    while (file) {
+        struct disk_file *next = file->next;
+        OPENSSL_cleanse(file->bytes, file->len);
+        free(file->path);
+        free(file);
+        file = next;
+    }
 }
 
 void
 conf_source_disk_free(struct conf_source *src)
 {
     struct disk_source *disk = (struct disk_source *)src;
-    while (disk && disk->files) {
-        struct disk_file *next = disk->files->next;
-        OPENSSL_cleanse(disk->files->bytes, disk->files->len);
-        free(disk->files->path);
-        free(disk->files);
-        disk->files = next;
+    if (disk) {
+        free_files(disk->files);
+        free_files(disk->lists);
     }
     free(disk);
 }

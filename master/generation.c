@@ -42,6 +42,14 @@ load_source_read_file(struct conf_source *src, const char *path, struct slice *o
     return s->disk->read_file(s->disk, path, out, why, why_size);
 }
 
+static int
+load_source_list_files(struct conf_source *src, const char *pattern, struct slice *out, char *why,
+                       size_t why_size)
+{
+    struct load_source *s = (struct load_source *)src;
+    return s->disk->list_files(s->disk, pattern, out, why, why_size);
+}
+
 /* Something that stands for an address: the conf that comes out is only to be looked at. */
 static int
 load_source_note(struct load_source *s, const char *name, uint16_t port, struct conf_found *out)
@@ -97,6 +105,7 @@ load_source_new(struct resolver_names *names)
         return NULL;
     }
     s->source.read_file = load_source_read_file;
+    s->source.list_files = load_source_list_files;
     s->source.resolve = load_source_resolve;
     s->source.has_account = load_source_has_account;
     s->source.weight = operator_weight_of;

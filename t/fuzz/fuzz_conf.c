@@ -2,18 +2,63 @@
  *
  * fuzz_conf.c - configuration files. Whatever is accepted prints as a file that is accepted and
  * prints the same; whatever is refused has at least one error with the file's name.
+ *
+ * A byte 1, which no JSON has, ends a file: the first one is the configuration, the others are what
+ * it may include, by the names /fuzz/d/0.json, 1.json and so on.
  */
 #include "conf/conf.h"
 #include "t/fuzz/fuzz.h"
 
+#define INCLUDED_MOST 4
+
+static struct slice included[INCLUDED_MOST];
+static unsigned nincluded;
+
+/* The configuration; what follows it becomes included files. */
+static struct slice
+split(struct slice text)
+{
+    struct slice first = text;
+    nincluded = 0;
+    for (size_t i = 0; i < text.len && nincluded < INCLUDED_MOST; i++) {
+        if (text.ptr[i] == 1) {
+            struct slice *before = nincluded ? &included[nincluded - 1] : &first;
+            before->len = (size_t)(text.ptr + i - before->ptr);
+            included[nincluded++] = slice_of(text.ptr + i + 1, text.len - i - 1);
+        }
+    }
+    return first;
+}
+
 static int
-no_file(struct conf_source *src, const char *path, struct slice *out, char *why, size_t why_size)
+read_included(struct conf_source *src, const char *path, struct slice *out, char *why,
+              size_t why_size)
 {
     (void)src;
-    (void)path;
-    (void)out;
+    for (unsigned i = 0; i < nincluded; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "/fuzz/d/%u.json", i);
+        if (strcmp(name, path) == 0) {
+            *out = included[i];
+            return 0;
+        }
+    }
     snprintf(why, why_size, "no file");
     return -1;
+}
+
+/* Whatever the pattern. */
+static int
+list_included(struct conf_source *src, const char *pattern, struct slice *out, char *why,
+              size_t why_size)
+{
+    (void)src;
+    (void)why;
+    (void)why_size;
+    static const char names[] = "/fuzz/d/0.json\0/fuzz/d/1.json\0/fuzz/d/2.json\0/fuzz/d/3.json";
+    FUZZ_EXPECT(pattern[0] == '/');
+    *out = slice_of(names, nincluded * sizeof("/fuzz/d/0.json"));
+    return 0;
 }
 
 /* A name has as many addresses as its first byte says. */
@@ -93,7 +138,8 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     struct conf_source source = {
-        .read_file = no_file,
+        .read_file = read_included,
+        .list_files = list_included,
         .resolve = resolve,
         .machine = machine,
         .env = env,
@@ -101,10 +147,12 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     };
     struct conf_errors errors;
     char *text = fuzz_exact_copy(bytes, len);
-    struct conf *conf = conf_load("/fuzz/akashd.json", slice_of(text, len), &source, &errors);
+    struct conf *conf =
+        conf_load("/fuzz/akashd.json", split(slice_of(text, len)), &source, &errors);
     FUZZ_EXPECT(conf ? errors.nerrors == 0 : errors.nerrors > 0);
     for (unsigned i = 0; i < errors.nerrors; i++) {
-        FUZZ_EXPECT(strncmp(errors.errors[i], "/fuzz/akashd.json:", 18) == 0);
+        FUZZ_EXPECT(strncmp(errors.errors[i], "/fuzz/akashd.json:", 18) == 0 ||
+                    strncmp(errors.errors[i], "/fuzz/d/", 8) == 0);
     }
     conf_errors_fini(&errors);
     free(text);

@@ -21,6 +21,7 @@
     X(router) \
     X(route) \
     X(bundle) \
+    X(include) \
     X(conf_tls) \
     X(tls) \
     X(tls_client) \
