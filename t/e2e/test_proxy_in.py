@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import struct
-import subprocess
 import tempfile
 import termios
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from harness import (FRONTS, PATIENCE, Client, ScriptedBackend, backend as answers, curl, free_port, http_config,
                      tcp_config, until)
 from harness.client import build, connect
+from harness.peers import Haproxy
 from harness.proxyline import behind, tlv, v1, v2
 from harness.raw import RawBackend
 from harness.wire import Ended, Reset
@@ -422,20 +422,13 @@ def test_curl_sends_a_header(behind_proxy):
 
 @pytest.fixture
 def haproxy():
-    made, folder = [], Path(tempfile.mkdtemp(prefix="akashd-haproxy-"))
+    made = []
 
-    def start(config):
-        (folder / "haproxy.cfg").write_text(config)
-        program = shutil.which("haproxy") or "/usr/sbin/haproxy"
-        made.append(subprocess.Popen([program, "-db", "-q", "-f", str(folder / "haproxy.cfg")],
-                                     stderr=subprocess.PIPE))
-        return made[-1]
+    def start(config, port):
+        made.append(Haproxy(config, port))
     yield start
-    for process in made:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    for server in made:
+        server.close()
 
 
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2",
@@ -444,7 +437,7 @@ def haproxy():
 @pytest.mark.parametrize("front", [HTTP, HTTPS], ids=["http", "https"])
 def test_haproxy_in_front(behind_proxy, haproxy, front, option):
     site, port = behind_proxy(front), free_port()
-    process = haproxy(f"""
+    haproxy(f"""
 defaults
   mode tcp
   timeout connect 10s
@@ -456,9 +449,7 @@ frontend f
   default_backend b
 backend b
   server akashd 127.0.0.1:{site.port} {option}
-""")
-    until(lambda: process.poll() is not None or can_connect(port), "haproxy")
-    assert process.poll() is None, process.stderr.read()
+""", port)
     for i in range(3):
         with front.connect(port, source=f"127.0.0.{i + 2}") as c:
             assert c.ask("POST", "/", body=b"x" * 70000).body == b"ok"

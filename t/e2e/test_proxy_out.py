@@ -4,13 +4,14 @@
 import json
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
 from harness import Client, free_port, http_config, proxyline, until
 from harness.akashd import binary
 from harness.fronts import FRONTS, Authority
-from harness.peers import Nginx
+from harness.peers import Haproxy, Nginx
 
 VERSIONS = ["v1", "v2"]
 
@@ -165,8 +166,103 @@ def test_nginx_understands(launch, nginx, version, kind):
             assert client.ask().body.decode() == f"{name} {own} {port}"
 
 
+@pytest.fixture
+def haproxy(tmp_path):
+    """Another one, which tells the request's id of version 2 too."""
+    cert, key = Authority().issue("localhost")
+    (tmp_path / "pair.pem").write_bytes(Path(cert).read_bytes() + Path(key).read_bytes())
+    made = {name: free_port() for name in ("plain", "tls")}
+    server = Haproxy(f"""
+defaults
+  mode http
+  timeout connect 10s
+  timeout client 60s
+  timeout server 60s
+frontend f
+  bind 127.0.0.1:{made["plain"]} accept-proxy
+  bind 127.0.0.1:{made["tls"]} accept-proxy ssl crt {tmp_path / "pair.pem"}
+  http-request return status 200 content-type text/plain lf-string "%[src] %[src_port] %[dst_port] %[fc_pp_unique_id]/%[req.hdr(x-request-id)]"
+""", made["plain"])
+    yield made
+    server.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", ["plain", "tls"])
+def test_haproxy_understands(launch, haproxy, version, kind):
+    port = free_port()
+    tls = {"tls": {"verify": False}} if kind == "tls" else {}
+    akashd = launch(configure(port, f"127.0.0.1:{haproxy[kind]}", version, **tls,
+                              health_check={"type": "http", "path": "/", "interval": "100ms", "fall": 1}))
+    with Client(port) as client:
+        for _ in range(3):
+            told, _, request_id = client.ask().body.decode().rpartition("/")
+            name, own = client.sock.getsockname()
+            assert told == f"{name} {own} {port} {request_id if version == 'v2' else ''}" and request_id
+    assert "is down" not in akashd.log_text
+
+
+def reset_after_the_head(told):
+    """An on_connect: the request has been taken when the connection breaks."""
+    def run(connection):
+        told.headers.append(proxyline.read(connection.wire))
+        while connection.wire.line():
+            pass
+        told.requests.append(len(told.headers))
+        connection.reset()
+    return run
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_next_backend_of_a_retry_gets_a_header_of_its_own(launch, scripted, told, version):
+    failed, port = Told(), free_port()
+    made = [scripted(on_connect=reset_after_the_head(failed)), told.backend]
+    launch(http_config(port, made, {"send_proxy": version, "retry": {"backoff": {"base": 0, "max": 0}}}))
+    sources = []
+    for _ in range(2):
+        with Client(port) as client:
+            assert client.ask().status == 200
+            sources.append(client.sock.getsockname())
+    assert len(failed.requests) == len(failed.headers) >= 1
+    assert [h.source for h in told.headers] == sources and len(told.requests) == 2
+    assert {h.source for h in failed.headers} <= set(sources)
+    assert {h.version for h in told.headers + failed.headers} == {int(version[1])}
+
+
+def test_health_is_kept_apart_by_the_version(launch, scripted):
+    """Where v1 is not understood, the backend is down; with v2 it is another one, of which nothing is known yet."""
+    def picky(connection):
+        if proxyline.read(connection.wire).version == 1:
+            connection.reset()
+    backend, port = scripted(on_connect=picky), free_port()
+    check = {"type": "http", "path": "/", "interval": "60s", "rise": 10, "fall": 1, "jitter": 0}
+
+    def config(version, **more):
+        return configure(port, backend, version, health_check=check, **more)
+    akashd = launch(config("v1"))
+    akashd.wait_metric("akash_backend_up", lambda v: v == 0, backend=backend.address)
+    akashd.reload(config("v1", keepalive={"connections": 7}))
+    with Client(port) as client:
+        assert client.ask().status == 503, "what is the same stays down"
+        akashd.reload(config("v2"))
+        assert client.ask().status == 200
+    akashd.wait_metric("akash_backend_up", lambda v: v == 1, backend=backend.address)
+
+
+@pytest.mark.parametrize("value", ['"v3"', "2", "true"])
+def test_a_wrong_value_is_told_with_its_place(told, tmp_path, value):
+    path = tmp_path / "akashd.json"
+    text = json.dumps(configure(free_port(), told.backend, "WRONG"), indent=2).replace('"WRONG"', value)
+    path.write_text(text)
+    before = text[:text.index('"send_proxy": ') + len('"send_proxy": ')]
+    place = f"{path}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}: "
+    done = subprocess.run([binary(), "-t", "-c", str(path)], capture_output=True, text=True)
+    told_of = [line for line in done.stderr.splitlines() if "send_proxy" in line]
+    assert done.returncode == 1 and len(told_of) == 1, done.stderr
+    assert place in told_of[0]
+
+
 def test_not_with_http2_backends(launch, told, tmp_path):
-    from harness.akashd import binary
     path = tmp_path / "akashd.json"
     path.write_text(json.dumps(configure(free_port(), told.backend.address, "v1", protocol="h2")))
     done = subprocess.run([binary(), "-t", "-c", str(path)], capture_output=True, text=True)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""peers.py - real programs on both sides: curl as a client, nginx as a backend."""
+"""peers.py - real programs on both sides: curl as a client, nginx and haproxy as servers."""
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,6 +17,14 @@ def curl(*args, deadline=60, check=True, text=True):
                           text=text, timeout=deadline)
     assert not check or done.returncode == 0, f"curl {args}: {done.returncode} {done.stderr}"
     return done
+
+
+def can_connect(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return False
+    return True
 
 
 class Nginx:
@@ -59,5 +68,24 @@ http {{
     def close(self):
         self.process.terminate()
         self.process.wait(10)
+        self.process.stderr.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Haproxy:
+    """haproxy with this configuration; port is one that it listens on."""
+
+    def __init__(self, config, port):
+        self.folder = Path(tempfile.mkdtemp(prefix="akashd-haproxy-"))
+        path = self.folder / "haproxy.cfg"
+        path.write_text(config)
+        program = shutil.which("haproxy") or "/usr/sbin/haproxy"
+        self.process = subprocess.Popen([program, "-db", "-q", "-f", str(path)], stderr=subprocess.PIPE)
+        until(lambda: self.process.poll() is not None or can_connect(port), "haproxy")
+        assert self.process.poll() is None, self.process.stderr.read().decode()
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
         self.process.stderr.close()
         shutil.rmtree(self.folder, ignore_errors=True)
