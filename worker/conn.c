@@ -136,6 +136,7 @@ conn_on_event(evutil_socket_t fd, short what, void *arg)
         happened |= CONN_READABLE;
     }
     if (what & EV_WRITE) {
+        happened |= c->is_paused ? CONN_READABLE : 0u; /* perhaps a reset, which is told so */
         if (c->is_connecting) {
             happened |= CONN_WRITABLE;
         } else if (conn_is_blocked(c)) {
@@ -194,20 +195,47 @@ conn_open(struct conn *c, enum conn_side side, conn_event_fn *on_event)
     c->is_open = true;
 }
 
+static void
+watch_for(struct conn *c, short what)
+{
+    c->is_watched = event_assign(&c->event, worker.base, c->io.fd,
+                                 (short)(what | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST),
+                                 conn_on_event, c) == 0 &&
+                    event_add(&c->event, NULL) == 0;
+    if (!c->is_watched) {
+        c->is_broken = true;
+        conn_run_later(c);
+    }
+}
+
 void
 conn_watch(struct conn *c)
 {
-    if (c->is_watched || !c->is_open) {
-        return;
+    if (!c->is_watched && c->is_open) {
+        watch_for(c, EV_READ);
     }
-    if (event_assign(&c->event, worker.base, c->io.fd,
-                     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, conn_on_event, c) != 0 ||
-        event_add(&c->event, NULL) != 0) {
-        c->is_broken = true;
-        conn_run_later(c);
-        return;
+}
+
+static void
+set_paused(struct conn *c, bool is_paused)
+{
+    if (c->is_open && c->is_watched && c->is_paused != is_paused) {
+        event_del(&c->event);
+        c->is_paused = is_paused;
+        watch_for(c, is_paused ? 0 : EV_READ);
     }
-    c->is_watched = true;
+}
+
+void
+conn_pause(struct conn *c)
+{
+    set_paused(c, true);
+}
+
+void
+conn_resume(struct conn *c)
+{
+    set_paused(c, false);
 }
 
 void

@@ -78,6 +78,7 @@ struct conn {
     bool is_http2 : 1;          /* a client that speaks HTTP/2 */
     bool is_refused : 1;        /* a client over the limit: not counted as a connection */
     bool is_splice_blocked : 1; /* a pipe holds bytes that the socket did not take */
+    bool is_paused : 1;         /* it is not told that more can be read */
 };
 
 /* Memory for the protocol object of that kind, zeroed; size is the same in all calls for a kind.
@@ -96,6 +97,13 @@ conn_watch(struct conn *c);
  * saves the registration. Output that has to wait watches at once. */
 void
 conn_watch_later(struct conn *c);
+/* More can be read, and nothing will be done with it for now: do not be woken for each piece of it.
+ * The peer's end, and a reset (as CONN_READABLE), are told still. Whoever has read up to IO_AGAIN
+ * resumes. */
+void
+conn_pause(struct conn *c);
+void
+conn_resume(struct conn *c);
 /* Close and queue for the reaper. Kept output is dropped. Allowed more than once. */
 void
 conn_close(struct conn *c);

@@ -276,7 +276,7 @@ splice_body(struct http1_upstream *hu)
 /* While the client takes nothing, what the backend sends waits in the socket, without a deadline.
  */
 static bool
-is_paused(struct http1_upstream *hu)
+is_held_up(struct http1_upstream *hu)
 {
     struct stream *s = hu->stream;
     if (!s) {
@@ -318,7 +318,10 @@ upstream_read(struct http1_upstream *hu)
             conn_run_later(c);
             break;
         }
-        if (is_paused(hu)) {
+        if (is_held_up(hu)) {
+            if (i == 0 && has_piped) {
+                conn_pause(c); /* this event was for nothing, and so would be the next */
+            }
             break;
         }
         /* After the last spliced byte an idle connection must still be found empty: read on. */
@@ -330,7 +333,10 @@ upstream_read(struct http1_upstream *hu)
         conn_flush_any();
         /* behind a TLS handshake there may be tickets alone, and a reset with them */
         bool has_read = hu->has_answered || c->io.tls;
-        if (!is_paused(hu) && hu->stream && has_read) {
+        if (c->is_paused && !c->is_readable) {
+            conn_resume(c);
+        }
+        if (!is_held_up(hu) && hu->stream && has_read) {
             conn_verify_later(c);
         }
     }
@@ -392,6 +398,7 @@ http1_upstream_attach(struct conn *c, struct stream *s, struct backend *b)
     hu->is_relaxed = false;
     hu->seen = 0;
     hu->ninterim = 0;
+    conn_resume(c);
     c->on_event = upstream_on_event;
     c->send_timeout_ms = s->policy->timeouts.send;
     s->server = (struct end){.ops = &upstream_ops, .conn = c};
@@ -452,7 +459,7 @@ upstream_recv_body(struct stream *s, struct end *e)
     if (hu->conn.is_readable || splice_pipe_bytes(s->pipes[0]) > 0) {
         conn_run_later(&hu->conn);
     }
-    is_paused(hu);
+    is_held_up(hu);
 }
 
 static void

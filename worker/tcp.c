@@ -208,6 +208,7 @@ move_once(struct tcp_end *te)
 {
     struct end *to = other_end(te);
     if (end_is_blocked(to)) {
+        conn_pause(&te->conn); /* this event was for nothing, and so would be the next */
         return wait_for_other(te);
     }
     if (te->conn.in) {
@@ -243,6 +244,9 @@ tcp_read(struct tcp_end *te)
         if (!move_once(te)) {
             break;
         }
+    }
+    if (te->conn.is_paused && !te->conn.is_readable) {
+        conn_resume(&te->conn);
     }
     if (te->stream && s->state == STREAM_FORWARD && bytes_passed(s) != before) {
         touch_tunnel(s);
