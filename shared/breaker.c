@@ -3,9 +3,9 @@
  * breaker.c - see breaker.h.
  *
  * The word: {state:2, trips:6, generation:8, granted:8, well:8, until:32}. until is in ms of the
- * clock's low 32 bits: open, until when; half-open, when it ends at the latest; closed, until when
- * a new trip counts as a relapse. What was granted and went well stays to be told of when probes
- * have opened it again. The generation tells the probes of one half-open period from
+ * clock's low 32 bits: open, until when; half-open, when the probes under way are late; closed,
+ * until when a new trip counts as a relapse. What was granted and went well stays to be told of
+ * when probes have opened it again. The generation tells the probes of one half-open period from
  * those of another. Relaxed order is enough: each word stands for itself.
  */
 #include "shared/breaker.h"
@@ -185,11 +185,21 @@ breaker_is_passable(const struct breaker *b, const struct breaker_rules *rules, 
     }
 }
 
-/* Probes whose results never came have failed. */
+/* Probes whose results never came have failed. Where none is under way the next ones may take their
+ * time to come: a backend with little to do is not kept out for that. */
 static bool
 has_expired(struct state s, uint64_t now_ms)
 {
-    return s.state == BREAKER_HALF_OPEN && has_passed(s.until, now_ms);
+    return s.state == BREAKER_HALF_OPEN && s.granted > s.well && has_passed(s.until, now_ms);
+}
+
+static struct state
+granted_one_more(struct state s, const struct breaker_rules *rules, uint64_t now_ms)
+{
+    bool is_alone = s.granted == s.well;
+    s.until = is_alone ? (uint32_t)(now_ms + rules->open_for_ms) : s.until;
+    s.granted++;
+    return s;
 }
 
 static breaker_permit
@@ -221,7 +231,7 @@ breaker_enter(struct breaker *b, const struct breaker_rules *rules, uint64_t now
         if (s.state == BREAKER_OPEN && has_passed(s.until, now_ms)) {
             next = half_opened(s, rules, now_ms);
         } else if (s.state == BREAKER_HALF_OPEN && s.granted < rules->half_open_requests) {
-            next.granted++;
+            next = granted_one_more(s, rules, now_ms);
         } else {
             return false;
         }

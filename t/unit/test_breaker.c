@@ -204,6 +204,44 @@ START_TEST(results_that_never_come_are_failures)
 }
 END_TEST
 
+/* A backend with little to do: each probe comes long after the one before. */
+START_TEST(probes_that_went_well_may_come_seldom)
+{
+    trip();
+    now += 10 * SECOND;
+    for (unsigned i = 0; i < 3; i++) {
+        now += 3600 * SECOND;
+        ck_assert_int_eq(breaker_state(&b, now), BREAKER_HALF_OPEN);
+        breaker_permit permit = probe();
+        now += SECOND;
+        ck_assert_int_eq(breaker_report(&b, &rules, now, permit, false, true),
+                         i == 2 ? BREAKER_RECOVERED : BREAKER_SAME);
+    }
+    ck_assert_int_eq(breaker_state(&b, now), BREAKER_CLOSED);
+}
+END_TEST
+
+/* The time for a result counts from the first that is under way. */
+START_TEST(a_late_probe_among_good_ones_is_late)
+{
+    trip();
+    now += 10 * SECOND;
+    breaker_permit permit = probe();
+    ck_assert_int_eq(breaker_report(&b, &rules, now, permit, false, true), BREAKER_SAME);
+    now += 100 * SECOND;
+    probe();
+    now += 9 * SECOND;
+    probe();
+    ck_assert_int_eq(breaker_state(&b, now), BREAKER_HALF_OPEN);
+    now += SECOND;
+    breaker_permit late;
+    enum breaker_change change;
+    ck_assert(!breaker_enter(&b, &rules, now, &late, &change));
+    ck_assert_int_eq(change, BREAKER_PROBES_LATE);
+    expect_probes(3, 1);
+}
+END_TEST
+
 START_TEST(a_probe_without_result_gives_its_place_back)
 {
     trip();
@@ -254,6 +292,8 @@ breaker_suite(void)
     tcase_add_test(tc, the_time_it_stays_open_has_an_end);
     tcase_add_loop_test(tc, after_a_while_of_health_it_begins_anew, 0, 2);
     tcase_add_test(tc, results_that_never_come_are_failures);
+    tcase_add_test(tc, probes_that_went_well_may_come_seldom);
+    tcase_add_test(tc, a_late_probe_among_good_ones_is_late);
     tcase_add_test(tc, a_probe_without_result_gives_its_place_back);
     tcase_add_test(tc, it_does_not_trip_where_it_may_not);
     tcase_add_test(tc, the_clock_may_go_round);

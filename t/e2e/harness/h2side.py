@@ -67,6 +67,7 @@ class Side:
         self.count = 0
         self.out = bytearray()
         self.end = None  # None while open, then "fin" or "rst"
+        self.is_reset = False  # a send was told so: the kernel tells it once, and the end is then read as a plain one
         self.has_closed = False  # by us
         self.malformed = None  # why what came is no HTTP/2
         self.goaway = None  # the event
@@ -142,7 +143,7 @@ class Side:
             self.end = "rst"
             return False
         if not got:
-            self.end = "fin"
+            self.end = "rst" if self.is_reset else "fin"
             return False
         self.count += len(got)
         if self.record:
@@ -198,7 +199,8 @@ class Side:
                 del self.out[:self.sock.send(bytes(self.out[:65536]))]
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return True
-        except (OSError, ValueError):
+        except (OSError, ValueError) as why:
+            self.is_reset |= isinstance(why, ConnectionResetError)
             self.out.clear()  # the end will be read
         return True
 
