@@ -202,6 +202,8 @@ http1_client_refuse(struct conn *c, struct listener *l, enum reason why)
 {
     struct http1_client *hc = (struct http1_client *)c;
     char id[STREAM_ID_LEN];
+    /* what was here before the first protocol (greet.c) is over */
+    memset((char *)hc + sizeof(hc->conn), 0, sizeof(*hc) - sizeof(hc->conn));
     hc->listener = l;
     c->on_event = client_on_event;
     c->send_timeout_ms = LINGER_MS;

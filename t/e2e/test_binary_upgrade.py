@@ -74,9 +74,10 @@ def rows(daemon):
 
 
 def retired(daemon):
-    """Wait until no worker of a former master accepts; for an instant both do."""
+    """Wait until no worker of a former master accepts; for an instant both do, the former as if nothing were."""
+    own = {p.pid for p in daemon.children()}
     until(lambda: not [w for w in json.loads(daemon.ctl("-j", "status").stdout)["status"]["workers"]
-                       if w["state"] == "retiring" and w["accepting"]], "the former workers' last client")
+                       if w["accepting"] and w["pid"] not in own], "the former workers' last client")
 
 
 def state_of(daemon):

@@ -396,3 +396,34 @@ for sock in held:
 daemon.wait(20)
 print(json.dumps(served))
 """
+
+
+@pytest.mark.parametrize("is_patient", [True, False], ids=["stays", "leaves"])
+def test_a_header_in_pieces_that_names_a_client_over_its_limit(launch, scripted, is_patient):
+    """What was kept of the header until it was whole is not taken for the state of HTTP that refuses the client."""
+    port, header = free_port(), b"PROXY TCP4 10.1.2.3 10.0.0.1 1 2\r\n"
+    akashd = launch(http_config(port, [scripted()], workers=1, listener={
+        "accept_proxy": ["127.0.0.0/8"], "limits": {"connections_per_client": 1}}))
+    worker = akashd.workers()[0].pid
+
+    def connect(piece):
+        sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(piece)
+        return sock
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    with connect(header + request) as first:
+        assert first.recv(65536).startswith(b"HTTP/1.1 200")
+        for cut in (1, 10, len(header) - 1):
+            with connect(header[:cut]) as second:
+                for _ in range(2):  # the worker has met what came before by the time it answers
+                    first.sendall(request)
+                    assert first.recv(65536).startswith(b"HTTP/1.1 200")
+                second.sendall(header[cut:])
+                assert second.recv(65536).startswith(b"HTTP/1.1 503")
+                while is_patient and second.recv(65536):
+                    pass
+        first.sendall(request)
+        assert first.recv(65536).startswith(b"HTTP/1.1 200"), "the worker lives"
+    until(lambda: akashd.metrics().value("akash_listener_connections") == 0, "no client to be left")
+    assert akashd.workers()[0].pid == worker
