@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from harness import Akashd, Authority, Client, Farm, Load, free_port
+from harness import Akashd, Authority, Client, Farm, Load, free_port, until
 from harness.akashd import binary
 
 
@@ -268,6 +268,8 @@ def test_upgrade_reads_the_folder_again(sites):
     sites.daemon.start()
     sites.site("two", 1)
     sites.daemon.upgrade()
+    # For an instant the former workers accept as well.
+    until(lambda: sites.daemon.former[0].poll() is not None, "the former master's end")
     assert (sites.ask("one"), sites.ask("two")) == ("b0", "b1")
     sites.site("three", 2)
     sites.daemon.reload()
