@@ -295,6 +295,8 @@ def test_pid_file_of_a_killed_server_is_replaced(launch):
 def test_pid_file_of_the_command_line(launch, tmp_path):
     path = tmp_path / "other.pid"
     daemon = launch(http_config(free_port(), ["127.0.0.1:1"]), args=["-p", str(path)])
+    daemon.wait_log("ready")  # /readyz says so when one worker accepts; the file is there when all serve
+    until(path.exists, "the pid file")
     assert path.read_text() == f"{daemon.pid}\n"
     daemon.send(signal.SIGTERM)
     assert daemon.wait_exit() == 0
