@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 
-from .wire import (PATIENCE, REQUEST_LINE, Ended, Fields, Malformed, Reset, Silence, Wire, framing)
+from .wire import (PATIENCE, REQUEST_LINE, Ended, Fields, Malformed, Reset, Silence, Wire, framing, free_port)
 
 
 class Request:
@@ -224,7 +224,10 @@ class ScriptedBackend:
         self.script = []
         self.wrap, self.on_connect, self.tls = wrap, on_connect, tls
         self.tls_errors = []
-        self.host, self.port, self.unix = host, port, unix
+        self.host, self.unix = host, unix
+        # Not one the kernel chooses: while it is refused, a client of another test would be given it, or a
+        # connect() to it could come from the very same port and meet itself.
+        self.port = 0 if unix else port or free_port(host)
         self.changed = threading.Condition()
         self.closing = threading.Event()
         self.blocked = threading.Event()
@@ -244,7 +247,6 @@ class ScriptedBackend:
             sock = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((self.host, self.port))
-            self.port = sock.getsockname()[1]
         sock.listen(1024)
         self.listener = sock
         self.acceptor = threading.Thread(target=self.accept, args=(sock,), daemon=True)

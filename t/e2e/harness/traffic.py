@@ -21,9 +21,9 @@ class Echo:
         self.open = self.accepted = 0
         self.loop = asyncio.new_event_loop()
         self.sock = socket.socket()
-        self.sock.bind(("127.0.0.1", 0))
+        self.port = free_port()
+        self.sock.bind(("127.0.0.1", self.port))
         self.sock.listen(4096)
-        self.port = self.sock.getsockname()[1]
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
