@@ -8,7 +8,6 @@
 #include "worker/conn.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -35,8 +34,6 @@ static struct {
 static size_t scratch_used;
 
 static struct list closed_conns = LIST_INIT(closed_conns);
-static struct list unwatched_conns = LIST_INIT(unwatched_conns);
-static struct list unverified_conns = LIST_INIT(unverified_conns);
 
 /* Freed protocol objects of each kind, linked through their first word. */
 static struct {
@@ -236,14 +233,6 @@ void
 conn_resume(struct conn *c)
 {
     set_paused(c, false);
-}
-
-void
-conn_watch_later(struct conn *c)
-{
-    if (!c->is_watched && c->is_open && list_is_empty(&c->link)) {
-        list_add_tail(&unwatched_conns, &c->link);
-    }
 }
 
 static void
@@ -486,34 +475,6 @@ conn_run_later(struct conn *c)
     c->is_runnable = true;
     list_del(&c->link);
     list_add_tail(&worker.runnable, &c->link);
-}
-
-void
-conn_verify_later(struct conn *c)
-{
-    if (c->is_open && !c->is_readable && !c->is_eof && list_is_empty(&c->link)) {
-        list_add_tail(&unverified_conns, &c->link);
-    }
-}
-
-void
-conn_verify_all(void)
-{
-    struct list all = LIST_INIT(all);
-    list_splice_tail(&all, &unwatched_conns);
-    while (!list_is_empty(&all)) {
-        struct conn *c = list_first(&all, struct conn, link);
-        list_del(&c->link);
-        conn_watch(c);
-    }
-    list_splice_tail(&all, &unverified_conns);
-    while (!list_is_empty(&all)) {
-        struct conn *c = list_first(&all, struct conn, link);
-        list_del(&c->link);
-        c->is_readable = true;
-        c->on_event(c, CONN_READABLE);
-        conn_flush_any();
-    }
 }
 
 void

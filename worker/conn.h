@@ -155,6 +155,10 @@ conn_shutdown(struct conn *c);
 void
 conn_run_later(struct conn *c);
 
+/* Has the peer, or the network, cut it? Asks the kernel, and is true once for one reset: act on it.
+ * Where nothing is read, and behind what has been read, no event and no read tells it. */
+bool
+conn_has_been_reset(const struct conn *c);
 /* More is expected from the peer. A reset that came together with data is not told by any event
  * (libevent reports errors as readable and writable, nothing else), so look again within
  * WORKER_VERIFY_MS. */

@@ -138,21 +138,13 @@ receive(int fd, char *bytes, size_t len, int flags)
     return n;
 }
 
-static bool
-has_error(int fd)
-{
-    int error = 0;
-    socklen_t len = sizeof(error);
-    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0;
-}
-
 /* So much has come of what is not whole. Is it all that will? A look into the socket does not find
  * its end. */
 static bool
 is_cut(struct greeting *g, ssize_t n)
 {
     const struct conn *c = &g->conn;
-    if (n > 0 && (c->has_hup || (n == (ssize_t)g->seen && has_error(c->io.fd)))) {
+    if (n > 0 && (c->has_hup || (n == (ssize_t)g->seen && conn_has_been_reset(c)))) {
         return true;
     }
     g->seen = n > 0 ? (uint32_t)n : 0;

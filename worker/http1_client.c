@@ -9,8 +9,6 @@
 #include "worker/http1_client.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <sys/socket.h>
 
 #include "worker/forward.h"
 #include "worker/http1_client_private.h"
@@ -127,14 +125,6 @@ on_writable(struct http1_client *hc)
     }
 }
 
-/* While nothing is to be read, a reset is seen only by looking. */
-static bool
-has_been_reset(struct conn *c)
-{
-    char byte;
-    return recv(c->io.fd, &byte, 1, MSG_PEEK) < 0 && errno != EAGAIN && errno != EINTR;
-}
-
 static void
 client_on_event(struct conn *c, unsigned what)
 {
@@ -161,7 +151,7 @@ client_on_event(struct conn *c, unsigned what)
         on_writable(hc);
     }
     if (c->is_open && hc->stream && c->is_readable && !http1_client_wants_bytes(hc) &&
-        has_been_reset(c)) {
+        conn_has_been_reset(c)) {
         c->is_broken = true;
         http1_client_on_end(hc);
         return;

@@ -395,9 +395,13 @@ http1_client_read(struct http1_client *hc)
     }
     if (hc->state == CLIENT_IDLE && hc->requests > 0 && list_is_empty(&c->link)) {
         list_add_tail(&worker.idle_clients, &c->link); /* there was no next request after all */
+        if (conn_has_been_reset(c)) {
+            http1_client_close(hc);
+            return;
+        }
     }
     http1_client_update_deadline(hc);
-    if (hc->state == CLIENT_BODY && http1_client_wants_bytes(hc)) {
+    if (hc->state != CLIENT_IDLE && c->is_watched) { /* else its registration will tell */
         conn_verify_later(c);
     }
 }

@@ -405,10 +405,19 @@ client_on_event(struct conn *c, unsigned what)
         return;
     }
     settle_block(hc);
-    if (hc->is_idle && list_is_empty(&c->link)) {
+    /* A reset may have come with what was read. */
+    if (!hc->is_idle) {
+        if (hc->session->has_read) {
+            conn_verify_later(c);
+        }
+        return;
+    }
+    if (list_is_empty(&c->link)) {
         list_add_tail(&worker.idle_clients, &c->link);
-    } else if (hc->session->has_read && !hc->is_idle) {
-        conn_verify_later(c); /* a reset may have come with what was read */
+    }
+    if (hc->session->has_read && conn_has_been_reset(c)) {
+        c->is_broken = true;
+        http2_session_on_event(hc->session, CONN_BROKEN);
     }
 }
 

@@ -114,20 +114,11 @@ on_end_lost(struct tcp_end *te)
     stream_fail(te->stream, why);
 }
 
-/* While nothing is read from it, a reset is seen only by asking for it. */
-static bool
-has_been_reset(const struct tcp_end *te)
-{
-    int error = 0;
-    socklen_t len = sizeof(error);
-    return getsockopt(te->conn.io.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0;
-}
-
 /* Nothing can be read from te now; returns false, as there is nothing to go on with. */
 static bool
 wait_for_other(struct tcp_end *te)
 {
-    if (has_been_reset(te)) {
+    if (conn_has_been_reset(&te->conn)) {
         on_end_lost(te);
     }
     return false;
@@ -270,7 +261,7 @@ tcp_on_event(struct conn *c, unsigned what)
         return;
     }
     bool is_unread = s->state != STREAM_FORWARD || c->is_eof;
-    if ((what & CONN_BROKEN) || c->is_broken || (is_unread && has_been_reset(te))) {
+    if ((what & CONN_BROKEN) || c->is_broken || (is_unread && conn_has_been_reset(c))) {
         on_end_lost(te);
         return;
     }
