@@ -68,6 +68,17 @@ page_find(const struct conf_listener *listener, unsigned status)
     return found;
 }
 
+bool
+page_eq(const struct conf_page *a, const struct conf_page *b)
+{
+    bool is_same = a->npieces == b->npieces;
+    for (unsigned i = 0; is_same && i < a->npieces; i++) {
+        const struct conf_page_piece *one = &a->pieces[i], *other = &b->pieces[i];
+        is_same = slice_eq(one->text, other->text) && one->then == other->then;
+    }
+    return is_same;
+}
+
 static size_t
 word_size(enum conf_page_word word, const struct page_facts *facts)
 {

@@ -31,6 +31,10 @@ page_split(struct conf_arena *arena, struct slice text, struct conf_page *page);
 const struct conf_page *
 page_find(const struct conf_listener *listener, unsigned status);
 
+/* They answer with the same bytes, whatever the status and its facts. */
+bool
+page_eq(const struct conf_page *a, const struct conf_page *b);
+
 /* Bytes that page_write() writes. */
 size_t
 page_size(const struct conf_page *page, const struct page_facts *facts);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "conf/page.h"
 #include "master/reload.h"
 
 #define PATH_MOST  512
@@ -352,7 +353,45 @@ walk(struct diff *d, const char *path, struct json_object *from, struct json_obj
 
 /* ---- what the long form does not show ---- */
 
-/* What is the same by digest is the same object, in all confs of a process. */
+/* A TLS context that is the same by digest is the same object, in all confs of a process. */
+static void
+diff_listener_tls(struct diff *d, const struct conf_listener *was, const struct conf_listener *now)
+{
+    char path[PATH_MOST];
+    if (was->tls && now->tls && was->tls->server != now->tls->server) {
+        snprintf(path, sizeof(path), "listeners[%s].tls: what it is made of", now->name);
+        diff_add(d, path, NULL, NULL);
+    }
+}
+
+static const struct conf_page *
+find_page(const struct conf_listener *l, const struct conf_page *like)
+{
+    for (unsigned i = 0; i < l->npages; i++) {
+        if (l->pages[i].from == like->from && l->pages[i].to == like->to) {
+            return &l->pages[i];
+        }
+    }
+    return NULL;
+}
+
+/* Of the same file; another file or text shows in the long form. */
+static void
+diff_pages(struct diff *d, const struct conf_listener *was, const struct conf_listener *now)
+{
+    char path[PATH_MOST];
+    for (unsigned i = 0; i < now->npages; i++) {
+        const struct conf_page *page = &now->pages[i], *former = find_page(was, page);
+        if (page->file && former && former->file && strcmp(page->file, former->file) == 0 &&
+            !page_eq(page, former)) {
+            bool is_class = page->from != page->to;
+            snprintf(path, sizeof(path), "listeners[%s].error_pages.%u%s: what is in its file",
+                     now->name, is_class ? page->from / 100U : page->from, is_class ? "xx" : "");
+            diff_add(d, path, NULL, NULL);
+        }
+    }
+}
+
 static void
 diff_files(struct diff *d)
 {
@@ -360,9 +399,9 @@ diff_files(struct diff *d)
     for (unsigned i = 0; i < d->after->nlisteners; i++) {
         const struct conf_listener *now = &d->after->listeners[i];
         const struct conf_listener *was = find_listener(d->before, now->name);
-        if (was && was->tls && now->tls && was->tls->server != now->tls->server) {
-            snprintf(path, sizeof(path), "listeners[%s].tls: what it is made of", now->name);
-            diff_add(d, path, NULL, NULL);
+        if (was) {
+            diff_listener_tls(d, was, now);
+            diff_pages(d, was, now);
         }
     }
     for (unsigned i = 0; i < d->after->nupstreams; i++) {

@@ -4,8 +4,8 @@
  * for numbers, changes nothing.
  *
  * Compared is the effective long form, that of -T, so that another way to write the same is no
- * change; and beside it what it does not show: the contents of certificates, the addresses of
- * names.
+ * change; and beside it what it does not show: the contents of certificates and of error pages, the
+ * addresses of names.
  */
 #ifndef MASTER_DIFF_H
 #define MASTER_DIFF_H

@@ -327,6 +327,28 @@ def test_diff_sees_new_contents_of_a_certificate(launch, farm, authority):
     assert [c["what"] for c in changes] == ["listeners[web].tls: what it is made of"]
 
 
+def test_diff_sees_new_contents_of_an_error_page(launch, farm, tmp_path):
+    """Same path, other text: told by diff and by the reload, once for each status that the file is of."""
+    tmp_path.chmod(0o755)
+    changed, left = tmp_path / "502.html", tmp_path / "404.html"
+    changed.write_text("<p>{status}")
+    left.write_text("<p>lost")
+    daemon = launch(http_config(free_port(), farm.addresses, listener={"error_pages": {
+        "502": str(changed), "5xx": str(changed), "404": str(left), "4xx": {"body": "no"}}}))
+    assert said(daemon, "diff")["diff"]["changes"] == []
+    changed.write_text("<p>{reason}")
+    left.write_text("<p>lost")
+    changes = said(daemon, "diff")["diff"]["changes"]
+    assert {c["what"] for c in changes} == {"listeners[web].error_pages.502: what is in its file",
+                                            "listeners[web].error_pages.5xx: what is in its file"}
+    assert len(changes) == 2 and all(c["touches"] for c in changes)
+    done = daemon.ctl("reload")
+    assert done.returncode == 0
+    assert "error_pages.502" in done.stdout and "nothing has changed" not in done.stdout
+    assert "nothing has changed" in daemon.ctl("reload").stdout
+    assert said(daemon, "diff")["diff"]["changes"] == []
+
+
 def test_diff_counts_whom_it_touches(launch, farm):
     echo = Echo()
     tcp = free_port()

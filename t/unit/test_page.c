@@ -82,6 +82,27 @@ START_TEST(exact_status_goes_before_its_class)
 }
 END_TEST
 
+START_TEST(same_pages_have_the_same_text_and_words)
+{
+    static const char *const others[] = {"",
+                                         "a {status} ",
+                                         "a {status} c",
+                                         "b {status} b",
+                                         "a {reason} b",
+                                         "a {status} b{status}",
+                                         "a status b"};
+    struct conf *conf = fixture_must_load(LISTENER("\"503\":{\"body\":\"a {status} b\"}"));
+    const struct conf_page *page = &conf->listeners[0].pages[0];
+    struct conf_page other = {0};
+    ck_assert(page_split(conf->arena, slice_from_str("a {status} b"), &other));
+    ck_assert(page_eq(page, &other));
+    ck_assert(page_split(conf->arena, slice_from_str(others[_i]), &other));
+    ck_assert(!page_eq(page, &other));
+    ck_assert(!page_eq(&other, page));
+    fixture_free(conf);
+}
+END_TEST
+
 START_TEST(errors_have_places)
 {
     fixture_expect_errors(
@@ -106,6 +127,7 @@ page_suite(void)
     tcase_add_test(tc, request_id_means_nothing_in_a_page);
     tcase_add_test(tc, words_are_bounded);
     tcase_add_test(tc, exact_status_goes_before_its_class);
+    tcase_add_loop_test(tc, same_pages_have_the_same_text_and_words, 0, 7);
     tcase_add_test(tc, errors_have_places);
     suite_add_tcase(suite, tc);
     return suite;
