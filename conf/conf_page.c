@@ -42,15 +42,102 @@ type_of(const char *file)
     return "text/plain; charset=utf-8";
 }
 
-/* RFC 9110 8.3.1; what is behind the type is not looked into. */
+/* ---- the media type: RFC 9110 8.3.1 ---- */
+
+/* A token from *at on; true: *at is behind it. */
 static bool
-is_media_type(const char *text)
+skip_token(const char **at)
 {
-    const char *slash = strchr(text, '/');
-    size_t end = strcspn(text, "; ");
-    return slash && slash < text + end && http_is_field_value(slice_from_str(text)) &&
-           http_is_token(slice_of(text, (size_t)(slash - text))) &&
-           http_is_token(slice_of(slash + 1, (size_t)(text + end - slash - 1)));
+    const char *begin = *at;
+    while (http_is_token(slice_of(*at, 1))) {
+        ++*at;
+    }
+    return *at > begin;
+}
+
+static bool
+skip_char(const char **at, char c)
+{
+    bool is_there = **at == c;
+    *at += is_there;
+    return is_there;
+}
+
+/* Printable ASCII only. What else RFC 9110 5.6.4 allows between quotes has no use here. */
+static bool
+skip_quoted(const char **at)
+{
+    if (!skip_char(at, '"')) {
+        return false;
+    }
+    while (**at && **at != '"') {
+        skip_char(at, '\\');
+        if (**at < ' ' || **at > '~') {
+            return false;
+        }
+        ++*at;
+    }
+    return skip_char(at, '"');
+}
+
+/* The grammar lets a parameter be missing between two semicolons, or at the end, and tabs stand for
+ * spaces; nobody means that. */
+static bool
+skip_parameter(const char **at)
+{
+    *at += strspn(*at, " ");
+    if (!skip_char(at, ';')) {
+        return false;
+    }
+    *at += strspn(*at, " ");
+    return skip_token(at) && skip_char(at, '=') && (skip_quoted(at) || skip_token(at));
+}
+
+static bool
+is_media_type(const char *at)
+{
+    if (!skip_token(&at) || !skip_char(&at, '/') || !skip_token(&at)) {
+        return false;
+    }
+    while (*at) {
+        if (!skip_parameter(&at)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* -T shows what is taken when the file says nothing. */
+static void
+set_type(struct conf_build *build, struct conf_page *page, struct node *node)
+{
+    if (!page->type) {
+        page->type = type_of(page->file);
+        struct node *made = node_new_text(build->arena, "type", page->type);
+        made->is_default = true;
+        node_append(node, made);
+    } else if (!is_media_type(page->type)) {
+        report_value(build->report, node_get(node, "type"), "expected a media type such as \"%s\"",
+                     "text/html; charset=utf-8");
+    }
+}
+
+/* ---- the text ---- */
+
+/* An empty file is one that somebody failed to write; an empty body has been asked for. */
+static void
+check_text(struct conf_build *build, struct conf_page *page, struct node *from, struct slice text)
+{
+    if (text.len > PAGE_BYTES_MAX) {
+        report_value(build->report, from, "longer than %d bytes", PAGE_BYTES_MAX);
+    } else if (text.len == 0 && page->file) {
+        report_value(build->report, from, "%s is empty; an empty answer is asked for by body: \"\"",
+                     page->file);
+    } else if (!page_split(build->arena, slice_of(conf_arena_copy(build->arena, text), text.len),
+                           page)) {
+        report_value(build->report, from, "more than %d words in braces that stand for something",
+                     PAGE_WORDS_MAX);
+    }
 }
 
 static void
@@ -59,14 +146,8 @@ read_text(struct conf_build *build, struct conf_page *page, struct node *node)
     struct node *from = node_get(node, page->file ? "file" : "body");
     struct slice text =
         page->file ? conf_read_file(build, node, "file", true) : slice_from_str(page->body);
-    if (text.len > PAGE_BYTES_MAX) {
-        report_value(build->report, from, "longer than %d bytes", PAGE_BYTES_MAX);
-        return;
-    }
-    text = slice_of(conf_arena_copy(build->arena, text), text.len);
-    if (!page_split(build->arena, text, page)) {
-        report_value(build->report, from, "more than %d words in braces that stand for something",
-                     PAGE_WORDS_MAX);
+    if (!from->is_bad) {
+        check_text(build, page, from, text);
     }
 }
 
@@ -84,11 +165,7 @@ check_page(struct conf_build *build, struct conf_page *page, struct node *node)
         report_value(build->report, node, "expected either file or body");
         return;
     }
-    page->type = page->type ? page->type : type_of(page->file);
-    if (!is_media_type(page->type)) {
-        report_value(build->report, node_get(node, "type"), "expected a media type such as \"%s\"",
-                     "text/html; charset=utf-8");
-    }
+    set_type(build, page, node);
     read_text(build, page, node);
 }
 

@@ -175,7 +175,7 @@ const struct option option_table[] = {
 
     {OWN_PAGE, "file", TYPE_FILE, NULL, 1, 4095, IN(conf_page, file),
      .help = "Its file, at most 64 KB, which is read at each load. {status}, {reason} and {request_id} in "
-             "it stand for what is answered. Either file or body is given."},
+             "it stand for what is answered. An empty file is an error. Either file or body is given."},
     {OWN_PAGE, "body", TYPE_TEXT, NULL, 0, 65536, IN(conf_page, body), .help = "Its text."},
     {OWN_PAGE, "type", TYPE_TEXT, NULL, 3, 127, IN(conf_page, type),
      .shown = "HTML or JSON by the ending of the file (.html, .htm, .json), else plain text",

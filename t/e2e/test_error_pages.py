@@ -128,6 +128,9 @@ def test_a_broken_page_leaves_the_old_configuration(paged):
     akashd.page.write_text("x" * 65537)
     done = akashd.reload(expect=1)
     assert "longer than 65536 bytes" in done.stdout + done.stderr
+    akashd.page.write_text("")
+    done = akashd.reload(expect=1)
+    assert f"error_pages.502: {akashd.page} is empty" in done.stdout + done.stderr
     assert ask(akashd).text.startswith("<h1>502")
 
 

@@ -3,6 +3,9 @@
  * test_page.c - error pages: words that stand for something, and which page it is.
  */
 #include "conf/page.h"
+
+#include <stdlib.h>
+
 #include "t/unit/conf_fixture.h"
 #include "t/unit/suites.h"
 
@@ -118,6 +121,101 @@ START_TEST(errors_have_places)
 }
 END_TEST
 
+static int
+empty_file(struct conf_source *src, const char *path, struct slice *out, char *why, size_t why_size)
+{
+    (void)src, (void)path, (void)why, (void)why_size;
+    *out = (struct slice){"", 0};
+    return 0;
+}
+
+START_TEST(empty_file_is_a_mistake_and_an_empty_body_is_not)
+{
+    struct conf_source empty = *fixture_source();
+    empty.read_file = empty_file;
+    empty.read_public = NULL;
+    ck_assert_ptr_null(fixture_load_from(LISTENER("\"503\":\"/x.html\""), &empty));
+    ck_assert_uint_eq(fixture_errors()->nerrors, 1);
+    ck_assert_msg(strstr(fixture_errors()->errors[0], "2:22: error_pages.503: /x.html is empty"),
+                  "%s", fixture_errors()->errors[0]);
+    fixture_free(NULL);
+    fixture_free(fixture_must_load(LISTENER("\"503\":{\"body\":\"\"}")));
+}
+END_TEST
+
+#define TYPED(type) LISTENER("\"503\":{\"body\":\"x\",\"type\":\"" type "\"}")
+
+START_TEST(media_type_has_well_formed_parameters)
+{
+    static const char *const good[] = {
+        "a/b",
+        "text/html;charset=utf-8",
+        "text/html ; charset=utf-8;x=y",
+        "a/b; c=\\\"d;e \\\\\\\" f=\\\"; g=h",
+        "a/b; c=\\\"\\\"",
+    };
+    static const char *const bad[] = {
+        "a",
+        "/b",
+        "a/",
+        "a/b/c",
+        "a/b ",
+        " a/b",
+        "a/b c",
+        "a/b;",
+        "a/b; ",
+        "a/b;;c=d",
+        "a/b; c",
+        "a/b; c=",
+        "a/b; =d",
+        "a/b; c =d",
+        "a/b; c= d",
+        "a/b; c=d e",
+        "a/b; c=d ",
+        "a/b, c/d",
+        "a/b; c=d; ",
+        "a/b; c=\\\"d",
+        "a/b; c=\\\"d\\\\",
+        "a/b; c=\\\"d\\\"e",
+        "a/b; c=\\\"d\\u000a\\\"",
+        "a/b; c=\\\"d\\\\\\u000d\\\"",
+        "a/b; c=d\\r\\nX: y",
+        "a/b;\\tc=d",
+        "a/b; c=\\\"\\u007f\\\"",
+        "a/b; c=\\u00e9",
+        "a/b\\u0001",
+    };
+    char text[512];
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        snprintf(text, sizeof(text), TYPED("%s"), good[i]);
+        fixture_free(fixture_must_load(text));
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(text, sizeof(text), TYPED("%s"), bad[i]);
+        ck_assert_msg(!fixture_load(text), "taken: %s", bad[i]);
+        ck_assert_msg(strstr(fixture_errors()->errors[0], "2:41: error_pages.503.type: "), "%s",
+                      fixture_errors()->errors[0]);
+        fixture_free(NULL);
+    }
+}
+END_TEST
+
+START_TEST(default_type_is_printed)
+{
+    struct conf *conf = fixture_must_load(LISTENER(
+        "\"404\":{\"body\":\"x\"},\"503\":{\"body\":\"{}\",\"type\":\"application/json\"}"));
+    char *text = fixture_print(conf);
+    ck_assert_msg(strstr(text, "\"type\": \"text/plain; charset=utf-8\""), "%s", text);
+    ck_assert_msg(strstr(text, "\"type\": \"application/json\""), "%s", text);
+    struct conf *again = fixture_must_load(text);
+    ck_assert_str_eq(again->json, text);
+    ck_assert_uint_eq(again->hash, conf->hash);
+    free(text);
+    conf_unref(again);
+    fixture_free(conf);
+}
+END_TEST
+
 Suite *
 page_suite(void)
 {
@@ -129,6 +227,9 @@ page_suite(void)
     tcase_add_test(tc, exact_status_goes_before_its_class);
     tcase_add_loop_test(tc, same_pages_have_the_same_text_and_words, 0, 7);
     tcase_add_test(tc, errors_have_places);
+    tcase_add_test(tc, empty_file_is_a_mistake_and_an_empty_body_is_not);
+    tcase_add_test(tc, media_type_has_well_formed_parameters);
+    tcase_add_test(tc, default_type_is_printed);
     suite_add_tcase(suite, tc);
     return suite;
 }
