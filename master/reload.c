@@ -189,8 +189,10 @@ reload_commit(void)
     reload_take_over();
     sockets_let_nobody_in(&master.sockets, master.current.conf);
     for (unsigned i = 0; i < CHILDREN_COUNT; i++) {
+        struct child *child = &master.children[i];
         if (reload.takes_part[i]) {
-            child_send(&master.children[i], CHANNEL_COMMIT, master.current.conf->gen, 0);
+            bool leaves = !child_is_monitor(child) && child->index >= master.current.conf->workers;
+            child_send(child, CHANNEL_COMMIT, master.current.conf->gen, leaves);
         }
     }
     memset(reload.takes_part, 0, sizeof(reload.takes_part));

@@ -26,7 +26,8 @@ enum channel_type {
     CHANNEL_LOG, /* text: a log target's path; fd: the open file. A second one replaces the first
                     (reopen) */
     CHANNEL_PREPARE, /* gen; fd: the bundle. Answered by READY or REFUSED */
-    CHANNEL_COMMIT,  /* gen: serve it. Answered by COMMITTED */
+    CHANNEL_COMMIT,  /* gen: serve it; number: 1 for one that retires next, whose sockets of new
+                        addresses are not made. Answered by COMMITTED */
     CHANNEL_ABORT,   /* gen: forget it and its sockets */
     CHANNEL_ADOPT, /* text: address, fd: accept on this socket too (its worker is gone), number: its
                       index */

@@ -462,7 +462,7 @@ open_listener(const struct conf_listener *cl)
 
 /* Give l the sockets of its addresses: those it has, and those that were offered. */
 static void
-take_sockets(struct listener *l, struct list *kept)
+take_sockets(struct listener *l, struct list *kept, bool is_leaving)
 {
     for (unsigned i = 0; i < l->conf->naddrs; i++) {
         const char *text = l->conf->addr_texts[i];
@@ -472,7 +472,9 @@ take_sockets(struct listener *l, struct list *kept)
             sock = offered;
         }
         if (!sock) {
-            log_error("listener %s: no socket for %s", l->name, text);
+            if (!is_leaving) {
+                log_error("listener %s: no socket for %s", l->name, text);
+            }
             continue;
         }
         list_del(&sock->link);
@@ -527,7 +529,7 @@ update_listener(struct listener *l, struct conf *conf, struct conf_listener *cl)
 }
 
 void
-listener_apply(struct conf *conf)
+listener_apply(struct conf *conf, bool is_leaving)
 {
     struct list kept = LIST_INIT(kept);
     if (!pause_timer) {
@@ -546,7 +548,7 @@ listener_apply(struct conf *conf)
         }
         l->is_stale = false;
         update_listener(l, conf, cl);
-        take_sockets(l, &kept);
+        take_sockets(l, &kept, is_leaving);
     }
     /* What is left has gone from the configuration: nobody queued there may be lost. */
     while (!list_is_empty(&sockets)) {

@@ -40,9 +40,10 @@ listener_offer_socket(struct slice text, int fd);
 void
 listener_forget_offers(void);
 /* Serve this conf: sockets that are new are opened; those that have left are accepted from until
- * EAGAIN and closed; idle clients of removed listeners are closed. */
+ * EAGAIN and closed; idle clients of removed listeners are closed. is_leaving: this worker retires
+ * next, and has no sockets of new addresses. */
 void
-listener_apply(struct conf *conf);
+listener_apply(struct conf *conf, bool is_leaving);
 
 /* Accept for another worker that is gone. Takes fd. */
 void

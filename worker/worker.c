@@ -158,7 +158,7 @@ on_commit(const struct channel_msg *msg)
     if (worker.state == WORKER_STARTING) {
         worker.state = WORKER_SERVING;
     }
-    listener_apply(worker.conf);
+    listener_apply(worker.conf, msg->number == 1);
     stream_limit_tunnels(worker.conf->retire_timeout);
     shm_set(&worker.row->is_accepting, worker.state == WORKER_SERVING);
     if (old) {
@@ -208,16 +208,15 @@ on_retire(const struct channel_msg *msg)
     check_drained();
 }
 
+/* It serves again with the next COMMIT: its sockets were closed, and come with that. */
 static void
 on_revive(void)
 {
     if (worker.state != WORKER_RETIRING || worker.is_draining) {
         return;
     }
-    worker.state = WORKER_SERVING;
+    worker.state = WORKER_STARTING;
     event_del(retire_event);
-    listener_apply(worker.conf);
-    shm_set(&worker.row->is_accepting, 1);
 }
 
 void

@@ -29,7 +29,7 @@ struct backend;
 struct listener;
 
 enum worker_state {
-    WORKER_STARTING, /* no configuration yet */
+    WORKER_STARTING, /* no configuration yet, or called back and waiting for the one in force */
     WORKER_SERVING,
     WORKER_RETIRING /* accepts nothing new; exits when the last client has gone */
 };

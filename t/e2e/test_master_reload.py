@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 
@@ -217,12 +218,31 @@ def test_worker_counts(launch, named):
     assert daemon.workers()[0].pid == first
 
 
+def complaints(daemon):
+    return [line for line in daemon.log if re.search(r"^\S+ (error|warn) ", line)]
+
+
+def test_workers_that_retire_do_not_miss_the_sockets_of_a_new_listener(launch, named):
+    """One reload has fewer workers and more listeners; those that go have nothing to say of it."""
+    ports = [free_port(), free_port()]
+    config = http_config(ports[0], [named("one")], workers=4)
+    grown = {**config, "workers": 1, "listeners": config["listeners"] + [
+        {"name": "more", "address": f"127.0.0.1:{ports[1]}", "mode": "http", "upstream": "site"}]}
+    daemon = launch(config)
+    before = complaints(daemon)
+    daemon.reload(grown)
+    until(lambda: sorted(daemon.workers()) == [0], "one worker")
+    assert {ask(port) for port in ports} == {(200, "one")}
+    daemon.stop()  # now the log is whole
+    assert complaints(daemon) == before
+
+
 def test_retiring_worker_is_called_back(launch, named):
     """With clients that keep it from ending, the same process serves again when the count grows."""
     port = free_port()
     backend = named("one")
     daemon = launch(http_config(port, [backend], workers=4, retire_timeout="1h"))
-    before = {i: p.pid for i, p in daemon.workers().items()}
+    before, said = {i: p.pid for i, p in daemon.workers().items()}, complaints(daemon)
     tunnels = [Client(port) for _ in range(40)]
     try:
         for client in tunnels:
@@ -237,6 +257,8 @@ def test_retiring_worker_is_called_back(launch, named):
     finally:
         for client in tunnels:
             client.close()
+    daemon.stop()
+    assert complaints(daemon) == said
 
 
 def test_counts_change_under_load_without_a_failure(launch, named):
