@@ -43,7 +43,7 @@ struct control_client {
     bool is_answered;
 };
 
-static struct list clients = LIST_INIT(clients);
+static struct list clients = LIST_INIT(clients); /* the one that is silent longest first */
 static unsigned nclients;
 static int listen_fd = -1;
 static struct event *acceptable;
@@ -72,6 +72,28 @@ client_close(struct control_client *client)
     nclients--;
 }
 
+/* It has said something, or has been told something. */
+static void
+client_stirs(struct control_client *client)
+{
+    list_del(&client->link);
+    list_add_tail(&clients, &client->link);
+}
+
+/* true: one that waits for nothing of ours, neither a verdict nor a configuration, was closed. */
+static bool
+close_longest_silent(void)
+{
+    list_for_each (it, &clients) {
+        struct control_client *client = container_of(it, struct control_client, link);
+        if (!client->is_waiting && !client->load) {
+            client_close(client);
+            return true;
+        }
+    }
+    return false;
+}
+
 static void
 set_deadline(struct control_client *client)
 {
@@ -88,6 +110,7 @@ client_answer(struct control_client *client, struct json_object *reply)
     json_object_put(reply);
     client->is_answered = true;
     bufferevent_disable(client->bev, EV_READ);
+    client_stirs(client);
     set_deadline(client);
 }
 
@@ -199,6 +222,7 @@ on_readable(struct bufferevent *bev, void *arg)
         evbuffer_drain(in, evbuffer_get_length(in)); /* one request a connection */
         return;
     }
+    client_stirs(client);
     char *line = evbuffer_readln(in, &len, EVBUFFER_EOL_LF);
     if (line) {
         client_serve(client, slice_of(line, len));
@@ -257,7 +281,7 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
     if (client < 0) {
         return;
     }
-    if (nclients >= CONTROL_CLIENTS) {
+    if (nclients >= CONTROL_CLIENTS && !close_longest_silent()) {
         close(client);
         return;
     }

@@ -6,7 +6,8 @@
  * commands stand in control_request.h, and with all that they take and answer in akashctl.1.
  *
  * Who may ask is decided by the file's mode and group. A client has 10 s for its line; at most 32
- * are served at one time; none can make the master wait.
+ * are served at one time, and one more costs the one its place that has been silent longest and
+ * waits for nothing; none can make the master wait.
  */
 #ifndef MASTER_CONTROL_H
 #define MASTER_CONTROL_H

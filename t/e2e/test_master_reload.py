@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import time
 
 import pytest
 
@@ -320,6 +321,70 @@ def test_silent_and_vanishing_clients_hold_up_nobody(launch, named):
         for s in held:
             s.close()
     until(lambda: daemon.ctl("reload").returncode == 0, "an answer")
+
+
+def connected(daemon, said=b""):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(str(daemon.control))  # waits while the queue is full, which a socket with a timeout does not
+    s.settimeout(20)
+    s.sendall(said)
+    return s
+
+
+def test_silent_clients_lock_nobody_out(launch, named):
+    """As many as there is room for say nothing: one more is let in, in the place of the oldest of them."""
+    daemon = launch(http_config(free_port(), [named("one")]))
+    held = [connected(daemon) for _ in range(32)]
+    try:
+        for command in (["status"], ["config"], ["reload"]):
+            assert daemon.ctl(*command).returncode == 0
+        assert held[0].recv(1) == b""
+    finally:
+        for s in held:
+            s.close()
+
+
+def test_one_that_waits_for_its_verdict_keeps_its_place(launch, named):
+    """Though it is older than all that are silent, and says nothing either."""
+    daemon = launch(http_config(free_port(), [named("one")], workers=2))
+    worker = daemon.workers()[0]
+    since = len(daemon.log)
+    os.kill(worker.pid, signal.SIGSTOP)  # the reload waits for its answer
+    try:
+        waiting = connected(daemon, b'{"command": "reload"}\n')
+        daemon.wait_log("reload: asked for by akashctl", since=since)
+        held = [connected(daemon) for _ in range(40)]
+        assert daemon.ctl("status").returncode == 0
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
+    with waiting.makefile("rb") as f:
+        assert "ok" in json.loads(f.readline())
+    for s in (waiting, *held):
+        s.close()
+
+
+def test_who_speaks_is_not_the_longest_silent(launch, named):
+    """The oldest of them has begun its line: the second one goes, and the first one gets its answer."""
+    daemon = launch(http_config(free_port(), [named("one")]))
+    for _ in range(5):
+        began = time.monotonic()
+        held = [connected(daemon) for _ in range(31)]
+        held[0].sendall(b'{"command": ')
+        assert control(daemon, b'{"command": "status"}\n')[0]["ok"] is True  # those bytes have been read
+        held.append(connected(daemon))
+        late = connected(daemon, b'{"command": "status"}\n')
+        with late.makefile("rb") as f:
+            assert json.loads(f.readline())["ok"] is True
+        if time.monotonic() - began < 5:  # within the 10 s that each has for its line
+            break
+        for s in (late, *held):
+            s.close()
+    with held[0].makefile("rb") as f:
+        held[0].sendall(b'"status"}\n')
+        assert json.loads(f.readline())["ok"] is True
+    assert held[1].recv(1) == b""
+    for s in (late, *held):
+        s.close()
 
 
 def test_akashctl_without_a_server_exits_2(launch, named, tmp_path):
