@@ -314,7 +314,7 @@ conf_has(const struct conf *conf, const struct listen_socket *s)
 /* The segments that open a connection are dropped: their senders repeat them after a second and are
  * refused then. Handshakes under way end well. */
 static void
-socket_drop_syn(int fd)
+socket_drop_syn(const struct listen_socket *s)
 {
     static struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13), /* flags, RFC 9293 3.1 */
@@ -324,9 +324,10 @@ socket_drop_syn(int fd)
         BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
     };
     const struct sock_fprog filter = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
-    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) != 0) {
-        log_warn("listening socket: no filter: %s; clients that come as it closes are reset",
-                 strerror(errno));
+    if (setsockopt(s->fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) != 0) {
+        log_info(
+            "listener %s: closes without a filter (%s%s): who connects in that instant is reset",
+            s->text, strerror(errno), errno == EPERM ? ", it takes CAP_NET_ADMIN here" : "");
     }
 }
 
@@ -341,7 +342,7 @@ sockets_let_nobody_in(struct sockets *set, const struct conf *conf)
         if (s->bound.sa.sa_family == AF_UNIX) {
             socket_remove_file(s);
         } else {
-            socket_drop_syn(s->fd);
+            socket_drop_syn(s);
         }
     }
 }

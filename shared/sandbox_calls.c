@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "shared/sandbox_private.h"
+#include "shared/sanitized.h"
 
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41
@@ -216,7 +217,7 @@ sandbox_unknown_call(void)
 static enum verdict
 verdict_of(const struct call *call, enum sandbox_role role)
 {
-    if (SANDBOX_SANITIZERS && call->sanitizers != NO) {
+    if (IS_SANITIZED && call->sanitizers != NO) {
         return call->sanitizers;
     }
     return role == SANDBOX_WORKER ? call->worker : call->monitor;

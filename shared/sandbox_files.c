@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "shared/sandbox_private.h"
+#include "shared/sanitized.h"
 
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
@@ -113,7 +114,7 @@ allow_role(int ruleset, enum sandbox_role role)
     for (size_t i = 0; i < NREADABLE; i++) {
         struct readable *r = &readable[i];
         bool is_of_role = r->monitor && role == SANDBOX_MONITOR;
-        if (!is_of_role && !(r->sanitizers && SANDBOX_SANITIZERS)) {
+        if (!is_of_role && !(r->sanitizers && IS_SANITIZED)) {
             continue;
         }
         if (allow_reading(ruleset, r->path, &r->seen) < 0 ||

@@ -7,18 +7,6 @@
 
 #include "shared/sandbox.h"
 
-/* A build with AddressSanitizer has a column of its own in the table of calls. */
-#if defined(__SANITIZE_ADDRESS__)
-#define SANDBOX_SANITIZERS true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANDBOX_SANITIZERS true
-#endif
-#endif
-#ifndef SANDBOX_SANITIZERS
-#define SANDBOX_SANITIZERS false
-#endif
-
 /* 0: none. */
 int
 sandbox_landlock_abi(void);

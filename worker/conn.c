@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "shared/log.h"
+#include "shared/sanitized.h"
 #include "worker/worker.h"
 
 #define GATHER_MAX          48
@@ -63,7 +64,7 @@ static void
 conn_free(struct conn *c)
 {
     enum conn_kind kind = c->kind;
-    if (free_lists[kind].count >= FREE_LIST_MAX) {
+    if (!KEEPS_FREED(free_lists[kind].count, FREE_LIST_MAX)) {
         free(c);
         return;
     }

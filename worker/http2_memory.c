@@ -12,17 +12,14 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "shared/sanitized.h"
 #include "worker/http2_private.h"
 
 #define FRAME_BYTES ((size_t)20480) /* whole pages, with the block's head */
 #define FRAME_LEAST ((size_t)16384)
 #define SLAB_BYTES  (FRAME_BYTES * 64)
 
-#if defined(__SANITIZE_ADDRESS__)
-#define KEEP_BYTES 0 /* what was freed is not to be used again, so that a use of it is seen */
-#else
 #define KEEP_BYTES ((size_t)256 * 1024) /* of free blocks of a size */
-#endif
 
 /* What blocks there are; by their size, head included. */
 enum block_kind {
@@ -120,8 +117,7 @@ memory_free(void *memory, void *owner)
     }
     struct block *b = (struct block *)memory - 1;
     bool is_frame = b->kind == BLOCK_FRAME; /* its pages are no malloc()'s */
-    if (!is_frame &&
-        (b->kind == BLOCK_LARGE || kept[b->kind].bytes + block_bytes(b->kind) > KEEP_BYTES)) {
+    if (!is_frame && (b->kind == BLOCK_LARGE || !KEEPS_FREED(kept[b->kind].bytes, KEEP_BYTES))) {
         free(b);
         return;
     }

@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "shared/sanitized.h"
 #include "worker/http2_private.h"
 #include "worker/worker.h"
 
@@ -63,7 +64,7 @@ http2_room_release(struct http2_session *ses)
     if (!room) {
         return;
     }
-    if (nfree_rooms >= FREE_ROOMS_MAX) {
+    if (!KEEPS_FREED(nfree_rooms, FREE_ROOMS_MAX)) {
         free(room);
         return;
     }

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "shared/sanitized.h"
 #include "worker/http2_private.h"
 #include "worker/worker.h"
 
@@ -160,7 +161,7 @@ http2_stream_reap(void)
         buf_free(&st->in);
         buf_free(&st->out);
         free(st->trailers_out);
-        if (nfree >= FREE_STREAMS_MAX) {
+        if (!KEEPS_FREED(nfree, FREE_STREAMS_MAX)) {
             free(st);
             continue;
         }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "shared/grpc.h"
+#include "shared/sanitized.h"
 #include "shared/tls.h"
 #include "worker/access_log.h"
 #include "worker/forward.h"
@@ -129,7 +130,7 @@ free_stream(struct stream *s)
     splice_pipe_release(&s->pipes[0]);
     splice_pipe_release(&s->pipes[1]);
     conf_unref(s->conf);
-    if (s->is_tcp || nfree >= FREE_STREAMS_MAX) {
+    if (s->is_tcp || !KEEPS_FREED(nfree, FREE_STREAMS_MAX)) {
         free(s);
         return;
     }

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from harness import PATIENCE, Client, Reset, backend as answers, free_port, http_config, until
+from harness import PATIENCE, Client, Reset, backend as answers, free_port, http_config
 from harness.akashd import is_sanitized
 from harness.client import build
 from harness.wire import Ended
@@ -647,4 +647,8 @@ def test_refused_answers_to_unread_bodies_do_not_desynchronise(make_site):
 def test_worker_survived_it_all(plain_site):
     plain_site.akashd.assert_clean()
     assert plain_site.akashd.metrics().value("akash_worker_restarts_total") in (0, None)
-    until(lambda: plain_site.akashd.metrics().value("akash_failures_total", reason="bad_request"), "its count")
+    before = plain_site.akashd.metrics().value("akash_failures_total", reason="bad_request") or 0
+    with plain_site.client() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", "GET")
+        assert client.response("GET").status == 400
+    plain_site.akashd.wait_metric("akash_failures_total", lambda v: v == before + 1, reason="bad_request")

@@ -483,7 +483,11 @@ def test_total_of_one_exchange_is_not_the_next_ones(make_site):
     client = site.client()
     watch = Watch()
     while watch.seconds < 3 * SHORT:
+        exchange = Watch()
         answer = client.ask()
+        if answer.status == 504 and exchange.seconds >= SHORT:
+            client = site.client()  # the machine has paused: that was its own
+            continue
         assert answer.status == 200 and not answer.closes
 
 

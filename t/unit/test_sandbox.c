@@ -21,6 +21,7 @@
 #include "shared/log.h"
 #include "shared/sandbox.h"
 #include "shared/sandbox_private.h"
+#include "shared/sanitized.h"
 #include "t/unit/suites.h"
 
 #define ALIVE 0x5a /* exit status of a process that came to the end of what it was to do */
@@ -205,7 +206,7 @@ static const struct {
 
 START_TEST(refused_call_ends_a_process_and_is_named)
 {
-    if (refused[_i].sanitizers && SANDBOX_SANITIZERS) {
+    if (refused[_i].sanitizers && IS_SANITIZED) {
         return;
     }
     assert_refused(run_in(SANDBOX_WORKER, refused[_i].act), "worker 0", refused[_i].call);
