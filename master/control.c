@@ -154,7 +154,7 @@ client_diff(struct control_client *client, const struct control_request *request
     struct generation_origin origin = master.options->origin;
     event_del(client->deadline);
     bufferevent_disable(client->bev, EV_READ);
-    if (request->text && request->name) {
+    if (request->text) {
         origin = (struct generation_origin){.path = request->name, .text = request->text};
     }
     struct load *load = load_start(&origin, master.base, on_diff_loaded, client);

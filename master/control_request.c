@@ -28,20 +28,21 @@ enum {
 static const struct {
     const char *name;
     unsigned needed, allowed;
+    unsigned paired; /* of the allowed ones: all or none */
 } commands[] = {
-    [CONTROL_RELOAD] = {"reload", 0, 0},
-    [CONTROL_STATUS] = {"status", 0, 0},
-    [CONTROL_STOP] = {"stop", 0, 0},
-    [CONTROL_UPGRADE] = {"upgrade", 0, 0},
-    [CONTROL_READY] = {"ready", HAS_BACKEND, 0},
-    [CONTROL_DRAIN] = {"drain", HAS_BACKEND, 0},
-    [CONTROL_MAINT] = {"maint", HAS_BACKEND, 0},
-    [CONTROL_WEIGHT] = {"weight", HAS_BACKEND | HAS_WEIGHT, 0},
-    [CONTROL_BREAKER] = {"breaker", HAS_BACKEND | HAS_STATE, 0},
-    [CONTROL_LOG] = {"log", HAS_LEVEL, 0},
-    [CONTROL_CONFIG] = {"config", 0, 0},
-    [CONTROL_DIFF] = {"diff", 0, HAS_NAME | HAS_TEXT},
-    [CONTROL_EXPLAIN] = {"explain", HAS_URL, HAS_HOST | HAS_METHOD | HAS_CLIENT},
+    [CONTROL_RELOAD] = {"reload", 0, 0, 0},
+    [CONTROL_STATUS] = {"status", 0, 0, 0},
+    [CONTROL_STOP] = {"stop", 0, 0, 0},
+    [CONTROL_UPGRADE] = {"upgrade", 0, 0, 0},
+    [CONTROL_READY] = {"ready", HAS_BACKEND, 0, 0},
+    [CONTROL_DRAIN] = {"drain", HAS_BACKEND, 0, 0},
+    [CONTROL_MAINT] = {"maint", HAS_BACKEND, 0, 0},
+    [CONTROL_WEIGHT] = {"weight", HAS_BACKEND | HAS_WEIGHT, 0, 0},
+    [CONTROL_BREAKER] = {"breaker", HAS_BACKEND | HAS_STATE, 0, 0},
+    [CONTROL_LOG] = {"log", HAS_LEVEL, 0, 0},
+    [CONTROL_CONFIG] = {"config", 0, 0, 0},
+    [CONTROL_DIFF] = {"diff", 0, HAS_NAME | HAS_TEXT, HAS_NAME | HAS_TEXT},
+    [CONTROL_EXPLAIN] = {"explain", HAS_URL, HAS_HOST | HAS_METHOD | HAS_CLIENT, 0},
 };
 
 static const struct {
@@ -60,6 +61,8 @@ static const struct {
     {"method", offsetof(struct control_request, method), HAS_METHOD},
     {"client", offsetof(struct control_request, client), HAS_CLIENT},
 };
+
+#define MEMBERS (sizeof(members) / sizeof(members[0]))
 
 /* A text without a NUL inside, which would hide what stands behind it; else NULL. */
 static const char *
@@ -85,23 +88,59 @@ take_command(struct control_request *out, struct json_object *value)
     return false;
 }
 
+/* What a member is called that bits has; NULL: it has none. */
+static const char *
+member_name(unsigned bits)
+{
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        if (members[i].bit & bits) {
+            return members[i].key;
+        }
+    }
+    return NULL;
+}
+
 /* The bit of the member; 0: it is none, or not of its type. */
 static unsigned
-take_member(struct control_request *out, const char *key, struct json_object *value)
+take_member(struct control_request *out, const char *key, struct json_object *value, char *why,
+            size_t why_size)
 {
-    for (unsigned i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
-        if (strcmp(members[i].key, key) != 0) {
-            continue;
-        }
-        if (members[i].bit == HAS_WEIGHT) {
-            out->weight = json_object_get_int64(value);
-            return json_object_is_type(value, json_type_int) ? HAS_WEIGHT : 0;
-        }
-        const char *text = text_of(value);
-        memcpy((char *)out + members[i].offset, &text, sizeof(text));
-        return text ? members[i].bit : 0;
+    unsigned i = 0;
+    while (i < MEMBERS && strcmp(members[i].key, key) != 0) {
+        i++;
     }
-    return 0;
+    if (i == MEMBERS) {
+        snprintf(why, why_size, "\"%.32s\": no command takes it", key);
+        return 0;
+    }
+    if (members[i].bit == HAS_WEIGHT) {
+        out->weight = json_object_get_int64(value);
+        snprintf(why, why_size, "\"%s\": expected a whole number", key);
+        return json_object_is_type(value, json_type_int) ? HAS_WEIGHT : 0;
+    }
+    const char *text = text_of(value);
+    memcpy((char *)out + members[i].offset, &text, sizeof(text));
+    snprintf(why, why_size, "\"%s\": expected a text", key);
+    return text ? members[i].bit : 0;
+}
+
+/* Does the command have what it takes, and no more? */
+static bool
+check_members(enum control_command command, unsigned has, char *why, size_t why_size)
+{
+    unsigned needed = commands[command].needed;
+    if (has & commands[command].paired) {
+        needed |= commands[command].paired;
+    }
+    unsigned surplus = has & ~(needed | commands[command].allowed);
+    if (needed & ~has) {
+        snprintf(why, why_size, "%s: \"%s\" is missing", commands[command].name,
+                 member_name(needed & ~has));
+    } else if (surplus) {
+        snprintf(why, why_size, "%s: takes no \"%s\"", commands[command].name,
+                 member_name(surplus));
+    }
+    return !(needed & ~has) && !surplus;
 }
 
 static enum control_command
@@ -117,24 +156,17 @@ take_object(struct control_request *out, char *why, size_t why_size)
             }
             continue;
         }
-        unsigned bit = take_member(out, key, value);
+        unsigned bit = take_member(out, key, value, why, why_size);
         if (bit == 0) {
-            snprintf(why, why_size, "\"%.32s\": unknown, or not of the right type", key);
             return CONTROL_BAD;
         }
         has |= bit;
     }
     if (out->command == CONTROL_BAD) {
-        snprintf(why, why_size, "no command");
+        snprintf(why, why_size, "\"command\" is missing");
         return CONTROL_BAD;
     }
-    unsigned needed = commands[out->command].needed;
-    if ((has & needed) != needed || (has & ~(needed | commands[out->command].allowed)) != 0) {
-        snprintf(why, why_size, "%s: something is missing, or too much",
-                 commands[out->command].name);
-        return CONTROL_BAD;
-    }
-    return out->command;
+    return check_members(out->command, has, why, why_size) ? out->command : CONTROL_BAD;
 }
 
 /* Colons outside of strings: one for each member, since no value has members of its own. json-c

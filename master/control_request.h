@@ -41,7 +41,7 @@ struct control_request {
     const char *backend;
     const char *state; /* of its breaker */
     const char *level;
-    const char *name, *text; /* of a configuration; the text may be missing */
+    const char *name, *text; /* of a configuration; both or neither */
     const char *url, *host, *method, *client;
     int64_t weight;
     struct json_object *json; /* owns the texts */

@@ -3,6 +3,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -289,13 +290,37 @@ def test_mode_of_the_control_socket(launch, named):
 
 @pytest.mark.parametrize("line", [b"\n", b"{}\n", b"nonsense\n", b'{"command": "fly"}\n', b"[1]\n",
                                   b'{"command": "status", "more": 1}\n', b'{"command": 5}\n',
-                                  b'{"command": "status"} {}\n', b"\xff\xfe\n", b"x" * (4 << 20)],
+                                  b'{"command": "status"} {}\n',
+                                  b'{"command": "diff", "text": "{}"}\n', b'{"command": "diff", "name": "/x"}\n', b"\xff\xfe\n", b"x" * (4 << 20)],
                          ids=lambda line: repr(line[:40]))
 def test_bad_request_is_answered_no(launch, named, line):
     daemon = launch(http_config(free_port(), [named("one")]))
     answers = control(daemon, line)
     assert [a["ok"] for a in answers] == [False]
     assert answers[0]["error"]
+    assert daemon.ctl("status").returncode == 0
+
+
+def test_every_command_refuses_members_it_does_not_take(launch, named):
+    """Well-formed JSON, all commands that end nothing, all members, of every type: one answer each, by what is documented."""
+    daemon = launch(http_config(free_port(), [named("one")]))
+    takes = {"status": ((), ()), "config": ((), ()), "diff": ((), ("name", "text")), "drain": (("backend",), ()),
+             "weight": (("backend", "weight"), ()), "breaker": (("backend", "state"), ()), "log": (("level",), ()),
+             "explain": (("url",), ("host", "method", "client")), "maint": (("backend",), ()), "ready": (("backend",), ())}
+    members = ("backend", "weight", "state", "level", "name", "text", "url", "host", "method", "client", "other")
+    values = ("x", "", "http://a/", 5, -1, 1.5, 1 << 70, True, None, [], {}, ["x"], "\x01\u2028")
+    chance = random.Random(5)
+    for _ in range(400):
+        command = chance.choice(list(takes))
+        needed, allowed = takes[command]
+        names = [m for m in needed + allowed if chance.random() < .7] + chance.sample(members, chance.random() < .2)
+        given = {m: chance.choice(values) if chance.random() < .3 else 5 if m == "weight" else "x" for m in names}
+        [answer] = control(daemon, json.dumps({"command": command, **given}).encode() + b"\n")
+        assert isinstance(answer["ok"], bool) and bool(answer.get("error")) is not answer["ok"], (command, given, answer)
+        if answer["ok"]:
+            assert set(needed) <= set(given) <= {*needed, *allowed}, (command, given)
+            assert all(isinstance(v, int if m == "weight" else str) for m, v in given.items()), (command, given)
+            assert command != "diff" or len(given) != 1, given
     assert daemon.ctl("status").returncode == 0
 
 

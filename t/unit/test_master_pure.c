@@ -118,9 +118,8 @@ START_TEST(requests_that_are_known)
     ck_assert_int_eq(request(" { \"command\" : \"status\" }"), CONTROL_STATUS);
     ck_assert_int_eq(request("{\"command\":\"stop\"}"), CONTROL_STOP);
     ck_assert_int_eq(request("{\"command\":\"drain\",\"backend\":\"a/b:80\"}"), CONTROL_DRAIN);
-    ck_assert_int_eq(
-        request("{\"command\":\"breaker\",\"backend\":\"a/b:80\",\"state\":\"open\"}"),
-        CONTROL_BREAKER);
+    ck_assert_int_eq(request("{\"command\":\"breaker\",\"backend\":\"a/b:80\",\"state\":\"open\"}"),
+                     CONTROL_BREAKER);
     ck_assert_int_eq(request("{\"command\":\"explain\",\"url\":\"http://a/\"}"), CONTROL_EXPLAIN);
     ck_assert_int_eq(request("{\"command\":\"diff\",\"name\":\"/f\",\"text\":\"{\\\"a\\\":1}\"}"),
                      CONTROL_DIFF);
@@ -156,6 +155,42 @@ START_TEST(anything_else_is_refused_with_a_reason)
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         ck_assert_msg(request(bad[i]) == CONTROL_BAD, "taken: %s", bad[i]);
         ck_assert_str_ne(why, "");
+    }
+}
+END_TEST
+
+START_TEST(refusals_name_the_member)
+{
+    static const struct {
+        const char *line, *why;
+    } cases[] = {
+        {"{\"command\":\"diff\",\"text\":\"{}\"}", "diff: \"name\" is missing"},
+        {"{\"command\":\"diff\",\"name\":\"/f\"}", "diff: \"text\" is missing"},
+        {"{\"command\":\"diff\",\"name\":\"/f\",\"text\":null}", "\"text\": expected a text"},
+        {"{\"command\":\"diff\",\"name\":\"/f\",\"text\":{}}", "\"text\": expected a text"},
+        {"{\"command\":\"diff\",\"url\":\"http://a/\"}", "diff: takes no \"url\""},
+        {"{\"command\":\"ready\"}", "ready: \"backend\" is missing"},
+        {"{\"command\":\"drain\",\"backend\":5}", "\"backend\": expected a text"},
+        {"{\"command\":\"maint\",\"backend\":\"a/b\",\"weight\":1}", "maint: takes no \"weight\""},
+        {"{\"command\":\"weight\",\"weight\":1}", "weight: \"backend\" is missing"},
+        {"{\"command\":\"weight\",\"backend\":\"a/b\"}", "weight: \"weight\" is missing"},
+        {"{\"command\":\"weight\",\"backend\":\"a/b\",\"weight\":\"1\"}",
+         "\"weight\": expected a whole number"},
+        {"{\"command\":\"breaker\",\"backend\":\"a/b\"}", "breaker: \"state\" is missing"},
+        {"{\"command\":\"breaker\",\"state\":\"open\"}", "breaker: \"backend\" is missing"},
+        {"{\"command\":\"log\"}", "log: \"level\" is missing"},
+        {"{\"command\":\"log\",\"level\":true}", "\"level\": expected a text"},
+        {"{\"command\":\"explain\",\"host\":\"a\"}", "explain: \"url\" is missing"},
+        {"{\"command\":\"explain\",\"url\":\"http://a/\",\"client\":7}",
+         "\"client\": expected a text"},
+        {"{\"command\":\"status\",\"name\":\"x\"}", "status: takes no \"name\""},
+        {"{\"command\":\"stop\",\"now\":true}", "\"now\": no command takes it"},
+        {"{\"command\":\"fly\"}", "unknown command"},
+        {"{\"backend\":\"a/b\"}", "\"command\" is missing"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        ck_assert_int_eq(request(cases[i].line), CONTROL_BAD);
+        ck_assert_str_eq(why, cases[i].why);
     }
 }
 END_TEST
@@ -306,6 +341,7 @@ master_pure_suite(void)
     tcase_add_test(tc, wrong_usage_names_what_is_wrong);
     tcase_add_test(tc, requests_that_are_known);
     tcase_add_test(tc, anything_else_is_refused_with_a_reason);
+    tcase_add_test(tc, refusals_name_the_member);
     tcase_add_test(tc, messages_to_the_service_manager);
     tcase_add_test(tc, message_is_cut_to_its_buffer);
     tcase_add_test(tc, good_life_is_replaced_at_once);
