@@ -29,28 +29,47 @@ is_fifo(int fd)
     return fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode);
 }
 
-/* A FIFO is opened both ways: then it needs no reader, keeps what one that begins again has not
- * read yet, and is no error meanwhile. */
+/* Only what akashd may read it opens both ways. fd: for writing alone, -1 when there is no reader.
+ */
 static int
-log_file_open(const char *path)
+keep_one_way(const char *path, int fd, const char **why)
+{
+    if (fd >= 0) {
+        log_warn("log %s: akashd may not read this FIFO: lines are dropped while nobody does",
+                 path);
+    } else if (errno == EACCES || errno == EPERM) {
+        *why = "nobody reads this FIFO, and akashd may not either: begin its reader first, or let "
+               "akashd's user read it";
+    } else {
+        *why = strerror(errno);
+    }
+    return fd;
+}
+
+/* A FIFO is opened both ways: then it needs no reader, keeps what one that begins again has not
+ * read yet, and is no error meanwhile. -1: why says why not. */
+static int
+log_file_open(const char *path, const char **why)
 {
     int fd = log_file_open_as(path, O_WRONLY | O_APPEND | O_CREAT);
+    bool has_reader = fd >= 0;
     if (fd < 0 && errno != ENXIO) {
+        *why = strerror(errno);
         return -1;
     }
-    if (fd < 0) {
-        log_warn(
-            "log %s: nobody reads this FIFO: lines wait in it, and are dropped when it is full",
-            path);
-    } else if (!is_fifo(fd)) {
+    if (has_reader && !is_fifo(fd)) {
         return fd;
     }
     int both = log_file_open_as(path, O_RDWR | O_APPEND);
     if (both < 0) {
-        return fd;
+        return keep_one_way(path, fd, why);
     }
-    if (fd >= 0) {
+    if (has_reader) {
         close(fd);
+    } else {
+        log_warn(
+            "log %s: nobody reads this FIFO: lines wait in it, and are dropped when it is full",
+            path);
     }
     return both;
 }
@@ -69,10 +88,11 @@ log_file_init(struct log_file *file, const char *target, char *why, size_t why_s
     if (!is_file_target(target)) {
         return 0;
     }
-    file->fd = log_file_open(target);
+    const char *cause = "out of memory";
+    file->fd = log_file_open(target, &cause);
     file->path = file->fd < 0 ? NULL : strdup(target);
     if (!file->path) {
-        snprintf(why, why_size, "%s: cannot open: %s", target, strerror(errno));
+        snprintf(why, why_size, "%s: cannot open: %s", target, cause);
         return -1;
     }
     return 0;
@@ -107,9 +127,10 @@ log_file_reopen(struct log_file *file)
     if (!file->path) {
         return;
     }
-    int fd = log_file_open(file->path);
+    const char *cause;
+    int fd = log_file_open(file->path, &cause);
     if (fd < 0) {
-        log_error("log %s: cannot reopen: %s; the old file is kept", file->path, strerror(errno));
+        log_error("log %s: cannot reopen: %s; the old file is kept", file->path, cause);
         return;
     }
     /* The number stays: log_set_target() was given it. */

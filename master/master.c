@@ -192,6 +192,7 @@ start(void)
         fail_start(why);
         return;
     }
+    log_own_stderr();
     logs_use(&master.current.logs, conf);
     operator_apply_log_level();
     advice_give(conf);

@@ -6,13 +6,11 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "shared/log.h"
@@ -79,28 +77,12 @@ spawn_tie_to(pid_t master_pid)
     return 0;
 }
 
-/* Others write to the same pipe or terminal, and it may fill up between a poll and a write: the
- * child opens it once more, as a description of its own that does not wait. */
-static void
-spawn_own_stderr(void)
-{
-    struct stat st;
-    if (fstat(STDERR_FILENO, &st) != 0 || !(S_ISFIFO(st.st_mode) || isatty(STDERR_FILENO))) {
-        return;
-    }
-    int fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (fd >= 0) {
-        dup2(fd, STDERR_FILENO);
-        close(fd);
-    }
-}
-
 static void __attribute__((noreturn)) spawn_enter(const struct spawn_plan *plan, pid_t master_pid)
 {
     /* A plain free would remove the parent's registrations from the shared epoll set. */
     event_reinit(plan->base);
     event_base_free(plan->base);
-    spawn_own_stderr();
+    log_own_stderr();
     log_set_target(LOG_TO_STDERR, LOG_FORMAT_TEXT);
     log_set_process(plan->name);
     title_set("akashd: %s", plan->name);

@@ -25,6 +25,11 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 #define LOG_TO_SYSLOG (-1)
 void
 log_set_target(int target, enum log_format format);
+/* Others write to the same pipe or terminal as our standard error, and it may fill up between a
+ * poll and a write: this process opens it once more, if it may, as a description of its own that
+ * does not wait. The one that was inherited stays as it is. Call log_set_target() after it. */
+void
+log_own_stderr(void);
 void
 log_set_level(enum log_level level);
 enum log_level

@@ -185,17 +185,69 @@ def test_file_that_a_fifo_has_replaced_holds_up_no_worker(serve, place):
 
 def test_standard_error_that_nobody_reads_holds_up_no_worker(serve, place, unread):
     log = place / "error.log"
-    # As a service manager lends it: one description, which all processes share, without O_NONBLOCK.
+    # As a service manager lends it: one description, which others share, without O_NONBLOCK.
     held = os.open(unread.path, os.O_RDWR)
-    daemon = serve("stderr", prefix=["sh", "-c", f'exec "$@" 2>{unread.path}', "sh"], log={"target": str(log)})
+    daemon = serve("stderr", prefix=["sh", "-c", f'exec 9>{unread.path} 2>&9; exec "$@"', "sh"], log={"target": str(log)})
     requests = load(daemon, 4000)
     assert settled(daemon, unread.lines, requests) > 1000
     until(lambda: re.search(r"access_log: stderr: \d+ lines dropped", log.read_text()), "a word about it")
-    # Another process may fill the pipe between a worker's look at it and its write: each has a description
-    # of its own that does not wait. The one that was lent is as it was.
-    assert all(is_nonblocking(worker.pid, 2) for worker in daemon.workers().values())
-    assert not is_nonblocking(daemon.pid, 2)
+    # Another process may fill the pipe between a look at it and a write: all have descriptions of their own
+    # that do not wait, the master too. The one that was lent is as it was.
+    assert all(is_nonblocking(process.pid, 2) for process in [*daemon.workers().values(), daemon])
+    assert not is_nonblocking(daemon.pid, 9)
     os.close(held)
+
+
+# What a root without CAP_DAC_OVERRIDE may do with what is another's, as under the systemd unit.
+PLAIN_ROOT = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+
+@pytest.fixture
+def write_only(place):
+    """A FIFO of another user, which akashd may write to and not read."""
+    path = place / "fifo"
+    os.mkfifo(path)
+    path.chmod(0o622)
+    os.chown(path, 65534, 65534)
+    return path
+
+
+def test_fifo_that_may_not_be_read_needs_a_reader_and_survives_its_leaving(serve, write_only):
+    reader = os.open(write_only, os.O_RDONLY | os.O_NONBLOCK)
+    daemon = serve(str(write_only), prefix=PLAIN_ROOT)
+    daemon.wait_log(r"warn master: log \S+fifo: akashd may not read this FIFO: lines are dropped while nobody does")
+    assert load(daemon, 80, "/x") == 80
+    heard = b""
+
+    def lines():
+        nonlocal heard
+        try:
+            heard += os.read(reader, 1 << 20)
+        except BlockingIOError:
+            pass
+        return heard.count(b"\n")
+    until(lambda: lines() == 80, "80 lines")
+    os.close(reader)
+    load(daemon, 160, "/x")
+    daemon.wait_metric(DROPPED, lambda n: n == 160)
+    since = len(daemon.log)
+    daemon.send(signal.SIGUSR1)
+    daemon.wait_log(r"error master: log \S+fifo: cannot reopen: nobody reads this FIFO, and akashd may not either\b.*; "
+                    "the old file is kept", since=since)
+    reader, heard = os.open(write_only, os.O_RDONLY | os.O_NONBLOCK), b""
+    load(daemon, 40, "/x")
+    until(lambda: lines() == 40, "40 lines for the next reader")
+    assert dropped(daemon) == 160
+    os.close(reader)
+
+
+def test_fifo_that_nobody_may_or_does_read_is_an_error_with_its_cause(serve, write_only, place):
+    with pytest.raises(AssertionError, match="fifo: cannot open: nobody reads this FIFO, and akashd may not either"):
+        serve(str(write_only), prefix=PLAIN_ROOT)
+    daemon = serve(None, prefix=PLAIN_ROOT)
+    done = daemon.reload({**daemon.config, "access_log": str(write_only)}, expect=1)
+    assert "begin its reader first" in done.stdout + done.stderr
+    assert not any("lines wait in it" in line for line in daemon.log)
 
 
 def test_dropped_events_are_counted_and_said(serve, unread):
