@@ -125,6 +125,13 @@ daemon_check_pid(const char *path, pid_t other, char *why, size_t why_size)
     return -1;
 }
 
+/* Where it is written first. */
+static void
+unfinished_path(const char *path, pid_t pid, char buf[PATH_MAX])
+{
+    snprintf(buf, PATH_MAX, "%s.%ld", path, (long)pid);
+}
+
 static int
 write_locked(int fd)
 {
@@ -138,7 +145,7 @@ int
 daemon_write_pid(const char *path)
 {
     char temporary[PATH_MAX];
-    snprintf(temporary, sizeof(temporary), "%s.%ld", path, (long)getpid());
+    unfinished_path(path, getpid(), temporary);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     char *copy = fd < 0 ? NULL : strdup(path);
     if (!copy) {
@@ -154,6 +161,14 @@ daemon_write_pid(const char *path)
     pid_file.path = copy;
     pid_file.fd = fd;
     return 0;
+}
+
+void
+daemon_remove_unfinished(const char *path, pid_t pid)
+{
+    char temporary[PATH_MAX];
+    unfinished_path(path, pid, temporary);
+    unlink(temporary);
 }
 
 void

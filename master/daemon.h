@@ -31,6 +31,9 @@ daemon_check_pid(const char *path, pid_t other, char *why, size_t why_size);
  * or -1 with errno. */
 int
 daemon_write_pid(const char *path);
+/* Remove what process pid, which was killed, may have left of that call. */
+void
+daemon_remove_unfinished(const char *path, pid_t pid);
 /* Remove it, if it is still ours. */
 void
 daemon_remove_pid(void);

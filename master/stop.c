@@ -105,6 +105,8 @@ stop_request(const char *cause)
     master.stop_signals++;
     if (master.state < MASTER_RUNNING) {
         stop_failed(MASTER_EXIT_OK);
+    } else if (master.state == MASTER_RUNNING && upgrade_postpones_stop(cause)) {
+        log_info("akashd: %s: stopping as soon as the upgrade has come out", cause);
     } else if (master.state == MASTER_RUNNING) {
         begin_stop(cause);
     } else if (master.state < MASTER_ENDING) {

@@ -12,10 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "master/control.h"
+#include "master/daemon.h"
 #include "master/handoff.h"
 #include "master/master.h"
 #include "master/notify.h"
@@ -28,7 +30,8 @@
 #include "shared/log.h"
 
 #define SILENCE_S 10
-#define LAST_S    1 /* from the end of its channel to its end */
+#define STOP_S    5 /* the server is to stop: until the upgrade has come out */
+#define LAST_S    1 /* from the end of its channel, or TERM, to its end */
 
 enum upgrade_phase {
     UPGRADE_IDLE,
@@ -46,7 +49,8 @@ static struct {
     struct channel channel;
     struct event *readable, *writable, *timer;
     struct list waiters;
-    char why[1024]; /* it failed */
+    char why[1024];         /* it failed */
+    const char *stop_cause; /* the server is to stop when it has come out; NULL: it is not */
 } upgrade = {.waiters = LIST_INIT(upgrade.waiters)};
 
 /* ---- the program ---- */
@@ -126,7 +130,9 @@ static void
 upgrade_set_timer(int seconds)
 {
     struct timeval wait = {.tv_sec = seconds};
-    event_add(upgrade.timer, &wait);
+    if (upgrade.timer) {
+        event_add(upgrade.timer, &wait);
+    }
 }
 
 static void
@@ -153,16 +159,35 @@ upgrade_unlink(void)
     upgrade.is_linked = false;
 }
 
-/* It ends; when it has, this master is as before. */
+/* It ends; when it has, this master is as before. TERM lets it remove its files, but once "yours"
+ * was said it may be in charge at any moment, and would end this one as well. */
 static void
 upgrade_give_up(const char *why)
 {
+    bool is_gentle = upgrade.phase == UPGRADE_STARTING || upgrade.phase == UPGRADE_LEAVING;
     if (upgrade.why[0] == '\0') {
         snprintf(upgrade.why, sizeof(upgrade.why), "%s", why);
     }
     upgrade.phase = UPGRADE_FAILING;
-    upgrade_clear_timer();
-    kill(upgrade.pid, SIGKILL);
+    upgrade_set_timer(LAST_S);
+    kill(upgrade.pid, is_gentle ? SIGTERM : SIGKILL);
+}
+
+/* It was killed, and had not come so far as to put them in the place of ours. */
+static void
+upgrade_remove_files(pid_t pid)
+{
+    const struct conf *conf = master.current.conf;
+    const char *pid_file = daemon_pid_file(master.options, conf);
+    char socket[PATH_MAX]; /* see control_open() */
+    struct stat st;
+    if (pid_file) {
+        daemon_remove_unfinished(pid_file, pid);
+    }
+    snprintf(socket, sizeof(socket), "%s.new", conf->control.path ? conf->control.path : "");
+    if (conf->control.path && lstat(socket, &st) == 0 && S_ISSOCK(st.st_mode)) {
+        unlink(socket);
+    }
 }
 
 static void
@@ -174,6 +199,7 @@ upgrade_go_on(void)
     upgrade.pid = 0;
     upgrade_unlink();
     upgrade_clear_timer();
+    upgrade_remove_files(pid);
     rows_recover(pid);
     /* It may have claimed slots: as after a reload that was refused. */
     master.last_gen++;
@@ -189,6 +215,11 @@ upgrade_go_on(void)
     }
     verdict_tell(&upgrade.waiters, false, upgrade.why);
     master_on_children_changed();
+    const char *stop_cause = upgrade.stop_cause;
+    upgrade.stop_cause = NULL;
+    if (stop_cause) {
+        stop_request(stop_cause);
+    }
 }
 
 /* What it had said before its end stands in its channel. */
@@ -236,7 +267,7 @@ on_silence(evutil_socket_t fd, short what, void *arg)
 {
     char why[64];
     snprintf(why, sizeof(why), "the new binary was silent for %d s", SILENCE_S);
-    upgrade_give_up(why);
+    upgrade_give_up(upgrade.stop_cause ? "akashd is stopping" : why);
 }
 
 /* ---- what the new one says ---- */
@@ -285,6 +316,9 @@ upgrade_on_taken(void)
              (long)upgrade.pid, master.current.conf->retire_timeout / 1000);
     verdict_tell(&upgrade.waiters, true, "");
     stop_replaced();
+    if (upgrade.stop_cause) {
+        kill(upgrade.pid, SIGTERM); /* it stops, and this one with it */
+    }
 }
 
 static void
@@ -299,7 +333,7 @@ upgrade_on_message(const struct channel_msg *msg)
         break;
     default: log_warn("upgrade: the new master sent a message of no known kind"); return;
     }
-    if (upgrade.phase != UPGRADE_DONE) {
+    if (upgrade.phase != UPGRADE_DONE && upgrade.phase != UPGRADE_FAILING && !upgrade.stop_cause) {
         upgrade_set_timer(SILENCE_S);
     }
 }
@@ -425,9 +459,23 @@ upgrade_is_running(void)
     return upgrade.phase != UPGRADE_IDLE && upgrade.phase != UPGRADE_DONE;
 }
 
+bool
+upgrade_postpones_stop(const char *cause)
+{
+    if (!upgrade_is_running() || upgrade.stop_cause) {
+        return false;
+    }
+    upgrade.stop_cause = cause;
+    if (upgrade.phase != UPGRADE_FAILING) {
+        upgrade_set_timer(STOP_S);
+    }
+    return true;
+}
+
 void
 upgrade_cancel(void)
 {
+    upgrade.stop_cause = NULL; /* it was asked again */
     if (upgrade_is_running()) {
         upgrade_give_up("akashd is stopping");
     }
@@ -439,6 +487,7 @@ upgrade_fini(void)
     if (upgrade_is_running()) {
         kill(upgrade.pid, SIGKILL);
         waitpid(upgrade.pid, NULL, 0);
+        upgrade_remove_files(upgrade.pid);
     }
     upgrade_unlink();
     if (upgrade.timer) {

@@ -35,6 +35,11 @@ upgrade_check(void);
 /* A process that is no worker and no monitor has ended. */
 void
 upgrade_on_exit(pid_t pid, int status);
+/* The server is to stop, for cause (a literal). true: an upgrade is under way, and what comes of it
+ * is awaited, for a few seconds: then who is in charge stops. What the new workers have accepted is
+ * finished so. false: nothing is in the way, or it was asked before. */
+bool
+upgrade_postpones_stop(const char *cause);
 /* The server stops: the new master, if there is one that is not in charge yet, ends. */
 void
 upgrade_cancel(void);

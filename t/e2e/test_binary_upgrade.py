@@ -13,10 +13,11 @@ import threading
 import time
 
 import pytest
-from harness import (PATIENCE, Client, CounterWatch, Echo, Farm, Load, Streams, adopt_orphans, free_port,
+from harness import (PATIENCE, Client, CounterWatch, Echo, Farm, Gate, Load, Streams, adopt_orphans, free_port,
                      http_config, until)
 from harness.akashd import Process, binary, is_sanitized
 from harness.backend import fixed
+from harness.client import build
 from harness.traffic import status
 
 
@@ -95,6 +96,32 @@ def refused(daemon, why):
     line = daemon.wait_log(r"upgrade: refused: ", deadline=20, since=before)
     assert re.search(why, line), line
     return line
+
+
+def begin_held(daemon):
+    """An upgrade that stands still once the new master has its control socket: the former one does not run.
+    The new process's id, and the former monitor, which does not run either."""
+    fresh = daemon.control.with_suffix(".sock.new")
+    for _ in range(5):
+        monitor = until(daemon.monitor, "a monitor")
+        monitor.kill(signal.SIGSTOP)  # its end is what the former master waits for
+        daemon.send(signal.SIGUSR2)
+        until(fresh.exists, "the new master's control socket")
+        daemon.send(signal.SIGSTOP)
+        if fresh.exists():
+            return next(p.pid for p in daemon.children() if not re.search("worker|monitor", p.title)), monitor
+        daemon.send(signal.SIGCONT)  # this test paused for seconds: the new one is in charge already
+        daemon.upgraded()
+    raise AssertionError("no upgrade could be held")
+
+
+def accepts(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(str(path)) == 0
+
+
+def files(daemon):
+    return {entry.name for entry in daemon.folder.iterdir()}
 
 
 # -- the good
@@ -342,6 +369,34 @@ def test_stop_during_an_upgrade_ends_both(launch, farm, program):
     daemon.stop()
 
 
+def test_stop_as_the_new_master_serves_cuts_no_request(launch, scripted):
+    """What its workers have accepted is finished, as a stop promises; no file stays."""
+    gate, backend = Gate(), scripted()
+    backend.always(gate.hold(fixed(b"done")))
+    port = free_port()
+    config = http_config(port, [backend], workers=2)
+    daemon = launch(config)
+    path = daemon.folder / "web.sock"
+    daemon.folder.chmod(0o777)
+    config["listeners"].append({"name": "unix", "address": f"unix:{path}", "mode": "http", "upstream": "site"})
+    daemon.write(config)
+    monitor = begin_held(daemon)[1]
+    # Only the new master's workers accept there.
+    until(lambda: accepts(path), "the new workers")
+    with Client(None, host=str(path)) as client:
+        client.send(build("GET", "/"))
+        gate.wait_waiting(1)
+        daemon.send(signal.SIGTERM)
+        daemon.send(signal.SIGCONT)
+        daemon.wait_log("SIGTERM: stopping")
+        monitor.kill(signal.SIGCONT)
+        gate.release()
+        assert client.response().body == b"done"
+    assert daemon.process.wait(20) == 0
+    until(lambda: files(daemon) == {"akashd.json"}, "the end of all files")
+    until(lambda: "akashd: stopped: 0 streams" in daemon.log_text, "the end")
+
+
 # -- deaths in the middle
 
 def delayed(program, pidfile):
@@ -415,6 +470,19 @@ def test_new_master_that_dies_while_it_starts(launch, farm, program, tmp_path):
     daemon.wait_log(r"upgrade: refused: the new binary was killed by signal 9")
     assert state_of(daemon) == before
     assert ask(port) == 200
+
+
+def test_new_master_that_is_killed_leaves_no_file(launch, farm):
+    port = free_port()
+    daemon = launch(http_config(port, farm.addresses))
+    before = files(daemon)
+    fresh, _ = begin_held(daemon)
+    os.kill(fresh, signal.SIGKILL)
+    daemon.send(signal.SIGCONT)
+    daemon.wait_log(r"upgrade: refused: the new binary was killed by signal 9")
+    assert files(daemon) == before
+    assert daemon.ctl("status").returncode == 0 and ask(port) == 200
+    until(daemon.monitor, "a monitor")
 
 
 def test_rows_are_enough_for_masters_that_retire_together(launch, farm, echo):
