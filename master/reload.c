@@ -102,6 +102,7 @@ reload_end(bool is_ok, const char *why)
     verdict_tell(&reload.waiters, is_ok, why);
     json_object_put(reload.changes);
     reload.changes = NULL;
+    upgrade_check();
     reload_begin();
 }
 
@@ -361,7 +362,8 @@ reload_load_again(void)
 static void
 reload_begin(void)
 {
-    if (reload.phase != RELOAD_IDLE || master.state != MASTER_RUNNING || children_is_starting()) {
+    if (reload.phase != RELOAD_IDLE || master.state != MASTER_RUNNING || upgrade_is_running() ||
+        children_is_starting()) {
         return;
     }
     if (!reload.timer) {
@@ -454,9 +456,10 @@ reload_is_preparing(void)
 }
 
 bool
-reload_is_running(void)
+reload_is_awaited(void)
 {
-    return reload.phase != RELOAD_IDLE || reload.is_remembered || reload.is_again_remembered;
+    return reload.phase != RELOAD_IDLE || reload.is_remembered ||
+           (reload.later_again.next && !list_is_empty(&reload.later_again));
 }
 
 void

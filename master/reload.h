@@ -37,8 +37,10 @@ reload_changes(void);
 /* Between the first message of prepare and its end. */
 bool
 reload_is_preparing(void);
+/* One runs, or waits that somebody asked for. One of what is in force alone waits for an upgrade,
+ * and is not needed after it. */
 bool
-reload_is_running(void);
+reload_is_awaited(void);
 
 /* A child that serves refused. */
 void

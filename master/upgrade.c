@@ -50,6 +50,7 @@ static struct {
     struct event *readable, *writable, *timer;
     struct list waiters;
     char why[1024];         /* it failed */
+    const char *remembered; /* the cause of one that waits for a reload; NULL: none does */
     const char *stop_cause; /* the server is to stop when it has come out; NULL: it is not */
 } upgrade = {.waiters = LIST_INIT(upgrade.waiters)};
 
@@ -283,6 +284,15 @@ upgrade_send(enum channel_type type, uint64_t number)
 }
 
 static void
+upgrade_say_yours(void)
+{
+    if (!supervise_has_monitor()) {
+        upgrade.phase = UPGRADE_GIVEN;
+        upgrade_send(CHANNEL_YOURS, 0);
+    }
+}
+
+static void
 upgrade_on_serves(void)
 {
     if (upgrade.phase != UPGRADE_STARTING) {
@@ -290,16 +300,7 @@ upgrade_on_serves(void)
     }
     upgrade.phase = UPGRADE_LEAVING;
     supervise_end_monitor();
-    upgrade_check();
-}
-
-void
-upgrade_check(void)
-{
-    if (upgrade.phase == UPGRADE_LEAVING && !supervise_has_monitor()) {
-        upgrade.phase = UPGRADE_GIVEN;
-        upgrade_send(CHANNEL_YOURS, 0);
-    }
+    upgrade_say_yours();
 }
 
 static void
@@ -423,33 +424,58 @@ reason_to_refuse(void)
     if (master.state != MASTER_RUNNING) {
         return "akashd is not in service";
     }
-    if (upgrade.phase != UPGRADE_IDLE) {
+    if (upgrade.phase != UPGRADE_IDLE || upgrade.remembered) {
         return "an upgrade is under way";
     }
-    if (reload_is_running()) {
-        return "a reload is under way";
-    }
     return upgrade_program() ? NULL : "the path of the program is not known";
+}
+
+/* What cannot even begin is told to those who wait. */
+static void
+upgrade_start(const char *cause)
+{
+    upgrade.why[0] = '\0';
+    upgrade.remembered = NULL;
+    log_info("upgrade: asked for by %s: starting %s", cause, upgrade_program());
+    upgrade_begin();
+    if (upgrade.phase == UPGRADE_IDLE) {
+        log_warn("upgrade: %s: refused: %s", cause, upgrade.why);
+        verdict_tell(&upgrade.waiters, false, upgrade.why);
+    }
 }
 
 void
 upgrade_request(const char *cause, struct verdict_waiter *waiter)
 {
     const char *refusal = reason_to_refuse();
-    if (!refusal) {
-        upgrade.why[0] = '\0';
-        log_info("upgrade: asked for by %s: starting %s", cause, upgrade_program());
-        upgrade_begin();
-        refusal = upgrade.phase == UPGRADE_IDLE ? upgrade.why : NULL;
+    if (waiter) {
+        list_init(&waiter->link);
     }
     if (refusal) {
         log_warn("upgrade: %s: refused: %s", cause, refusal);
         if (waiter) {
-            list_init(&waiter->link);
             waiter->done(waiter, false, refusal);
         }
-    } else if (waiter) {
+        return;
+    }
+    if (waiter) {
         list_add_tail(&upgrade.waiters, &waiter->link);
+    }
+    if (reload_is_awaited()) {
+        log_info("upgrade: asked for by %s; begins after the reload that is under way", cause);
+        upgrade.remembered = cause;
+    } else {
+        upgrade_start(cause);
+    }
+}
+
+void
+upgrade_check(void)
+{
+    if (upgrade.phase == UPGRADE_LEAVING) {
+        upgrade_say_yours();
+    } else if (upgrade.remembered && master.state == MASTER_RUNNING && !reload_is_awaited()) {
+        upgrade_start(upgrade.remembered);
     }
 }
 
@@ -476,6 +502,10 @@ void
 upgrade_cancel(void)
 {
     upgrade.stop_cause = NULL; /* it was asked again */
+    if (upgrade.remembered) {
+        upgrade.remembered = NULL;
+        verdict_tell(&upgrade.waiters, false, "akashd is stopping");
+    }
     if (upgrade_is_running()) {
         upgrade_give_up("akashd is stopping");
     }

@@ -23,13 +23,14 @@
 const char *
 upgrade_program(void);
 
-/* cause is for the log: "SIGUSR2". waiter may be NULL. */
+/* cause is a literal, for the log: "SIGUSR2". waiter may be NULL. While a reload runs it is
+ * remembered, and begins after it. */
 void
 upgrade_request(const char *cause, struct verdict_waiter *waiter);
 /* A new master is starting: no reload may begin. */
 bool
 upgrade_is_running(void);
-/* A child has gone; look again whether the monitor has. */
+/* Look again: has the monitor gone, has the reload ended that an upgrade waits for? */
 void
 upgrade_check(void);
 /* A process that is no worker and no monitor has ended. */

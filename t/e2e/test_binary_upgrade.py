@@ -13,8 +13,8 @@ import threading
 import time
 
 import pytest
-from harness import (PATIENCE, Client, CounterWatch, Echo, Farm, Gate, Load, Streams, adopt_orphans, free_port,
-                     http_config, until)
+from harness import (PATIENCE, Client, CounterWatch, Echo, Farm, Gate, Load, NameServer, Streams, adopt_orphans,
+                     free_port, http_config, until)
 from harness.akashd import Process, binary, is_sanitized
 from harness.backend import fixed
 from harness.client import build
@@ -359,6 +359,61 @@ def test_second_signal_during_an_upgrade_is_refused(launch, farm, program):
     assert daemon.ctl("reload").returncode == 1
     daemon.wait_log("upgrade: refused: the new binary was silent", deadline=20)
     assert daemon.reload().returncode == 0
+
+
+@pytest.mark.parametrize("asks", ["signal", "akashctl"])
+def test_upgrade_during_a_reload_begins_after_it(launch, farm, asks):
+    """Nobody sees when a changed name's reload runs: a signal at that moment must not be lost."""
+    dns = NameServer()
+    dns.put("web.test", A="127.0.0.1")
+    port = free_port()
+    config = http_config(port, [f"web.test:{farm.addresses[0].rpartition(':')[2]}"], resolvers=[dns.address])
+    daemon = launch(config)
+    since = dns.fail("other.test", "timeout")
+    config["upstreams"]["other"] = {"backends": [{"address": "other.test:1"}]}
+    daemon.hup(config)
+    dns.wait_asked("other.test", since=since)
+    if asks == "signal":
+        daemon.send(signal.SIGUSR2)
+        daemon.wait_log("upgrade: asked for by SIGUSR2; begins after the reload that is under way")
+        daemon.send(signal.SIGUSR2)
+        daemon.wait_log("upgrade: SIGUSR2: refused: an upgrade is under way")
+        dns.put("other.test", A="127.0.0.1")
+    else:
+        asked = threading.Thread(target=lambda: done.append(daemon.ctl("upgrade")))
+        done = []
+        asked.start()
+        daemon.wait_log("upgrade: asked for by akashctl; begins after the reload that is under way")
+        dns.put("other.test", A="127.0.0.1")
+        asked.join(3 * PATIENCE)
+        assert done[0].returncode == 0, done[0]
+    daemon.upgraded(3 * PATIENCE)
+    daemon.wait_log("upgrade: done")
+    reload, upgrade = (next(i for i, line in enumerate(daemon.log) if text in line)
+                       for text in ("reload: done", "upgrade: done"))
+    assert reload < upgrade and ask(port) == 200
+    assert daemon.reload().returncode == 0
+    daemon.stop()
+    dns.close()
+
+
+def test_stop_takes_back_an_upgrade_that_waits_for_a_reload(launch, farm):
+    dns = NameServer()
+    port = free_port()
+    config = http_config(port, farm.addresses, resolvers=[dns.address])
+    daemon = launch(config)
+    since = dns.fail("other.test", "timeout")
+    config["upstreams"]["other"] = {"backends": [{"address": "other.test:1"}]}
+    daemon.hup(config)
+    dns.wait_asked("other.test", since=since)
+    done = []
+    asked = threading.Thread(target=lambda: done.append(daemon.ctl("upgrade")))
+    asked.start()
+    daemon.wait_log("upgrade: asked for by akashctl; begins after the reload")
+    daemon.stop()
+    asked.join(PATIENCE)
+    assert done[0].returncode == 1 and "akashd is stopping" in done[0].stderr, done[0]
+    dns.close()
 
 
 def test_stop_during_an_upgrade_ends_both(launch, farm, program):
