@@ -206,11 +206,25 @@ put_number(FILE *out, uint64_t number)
     fwrite(&number, sizeof(number), 1, out);
 }
 
+/* What included files and the environment say of the text stands in the long form, as far as it is
+ * public. */
+static bool
+is_public(const struct answer *answer)
+{
+    switch (answer->kind) {
+    case ANSWER_NAME:
+    case ANSWER_WEIGHT:
+    case ANSWER_PUBLIC: return true;
+    case ANSWER_ENV: return strcmp(answer->question, CONF_CA_VARIABLE) == 0;
+    default: return false;
+    }
+}
+
 static void
 put_answers(FILE *out, const struct bundle_recorder *rec, bool with_keys)
 {
     for (const struct answer *answer = rec->first; answer; answer = answer->next) {
-        if (answer->kind == ANSWER_FILE && !with_keys) {
+        if (!with_keys && !is_public(answer)) {
             continue;
         }
         put_number(out, answer->kind);
@@ -280,7 +294,7 @@ put_bundle(FILE *out, const struct bundle_recorder *rec, const char *name, struc
     put_number(out, rec->machine.open_files);
     put_text(out, name);
     put_text(out, folder);
-    put_bytes(out, text);
+    put_bytes(out, with_keys ? text : slice_from_str(conf->public_json));
     put_answers(out, rec, with_keys);
     put_slots(out, conf);
     free(folder);

@@ -4,8 +4,11 @@
  *
  * The master records what its conf_source gave while a conf was built, adds the slots it chose, and
  * sends the memfd to its children, which build the same conf from it and never open a file.
- * The monitor's bundle has only files without secrets, so no private keys: the TLS of listeners is
- * not built there, that of upstreams without certificates of our own.
+ * The monitor's bundle has no secrets. In the place of the text there is the effective long form,
+ * without the texts that a row of the options calls secret, and so no variable of the environment
+ * that the text names and no included file; of other files only those that are public, so no
+ * private keys: the TLS of listeners is not built there, that of upstreams without certificates of
+ * our own.
  */
 #ifndef CONF_BUNDLE_H
 #define CONF_BUNDLE_H
@@ -21,8 +24,8 @@ bundle_recorder_source(struct bundle_recorder *rec);
 void
 bundle_recorder_free(struct bundle_recorder *rec);
 
-/* Make the sealed memfd: name and text of the file, recorded answers (secret files only with_keys),
- * the slots of conf, its gen and hash. Returns the descriptor or -1. */
+/* Make the sealed memfd: name and text of the file, recorded answers (with_keys: all that is secret
+ * too), the slots of conf, its gen and hash. Returns the descriptor or -1. */
 int
 bundle_seal(struct bundle_recorder *rec, const char *name, struct slice text,
             const struct conf *conf, bool with_keys);

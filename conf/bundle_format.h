@@ -28,7 +28,8 @@ enum answer_kind {
     ANSWER_LIST
 };
 
-/* ANSWER_PUBLIC is a file without secrets: it goes into every bundle, ANSWER_FILE only with_keys.
+/* ANSWER_PUBLIC is a file without secrets: it goes into every bundle, as names and weights do;
+ * ANSWER_FILE, ANSWER_LIST and ANSWER_ENV (but for CONF_CA_VARIABLE) only with_keys.
  *
  * One question that a source was asked, and what it said. */
 struct answer {

@@ -91,28 +91,38 @@ conf_expand(struct conf_build *build, struct node *node)
 
 /* ---- the whole ---- */
 
-/* The effective configuration as text, and the digest of it and of the files. */
-static void
-seal(struct conf_build *build)
+static char *
+print_tree(struct conf_build *build, void (*print)(const struct node *node, FILE *out))
 {
     char *text = NULL;
     size_t len = 0;
-    uint8_t digest[EVP_MAX_MD_SIZE];
     FILE *out = open_memstream(&text, &len);
     if (!out) {
         abort();
     }
-    node_print(build->root, out);
+    print(build->root, out);
     if (fclose(out) != 0) {
         abort();
     }
-    build->conf->json = conf_arena_copy(build->arena, slice_of(text, len));
-    EVP_DigestUpdate(build->digest, text, len);
+    char *copy = conf_arena_copy(build->arena, slice_of(text, len));
+    free(text);
+    return copy;
+}
+
+/* The effective configuration as text, and the digest of it and of the files. */
+static void
+seal(struct conf_build *build)
+{
+    struct conf *conf = build->conf;
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    conf->json = print_tree(build, node_print);
+    conf->public_json =
+        build->reader.has_secret ? print_tree(build, node_print_public) : conf->json;
+    EVP_DigestUpdate(build->digest, conf->json, strlen(conf->json));
     EVP_DigestFinal_ex(build->digest, digest, NULL);
     for (int i = 0; i < 6; i++) {
-        build->conf->hash = build->conf->hash << 8 | digest[i];
+        conf->hash = conf->hash << 8 | digest[i];
     }
-    free(text);
 }
 
 static void

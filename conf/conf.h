@@ -136,8 +136,9 @@ struct conf_listener {
     struct conf_listener_timeouts timeouts;
     struct conf_page *pages; /* http */
     unsigned npages;
-    struct conf_router *router; /* the routes that apply here, ordered; conf/router.h. tcp: by the
-                                   server name of TLS that is passed through; NULL: there are none */
+    struct conf_router
+        *router; /* the routes that apply here, ordered; conf/router.h. tcp: by the
+                    server name of TLS that is passed through; NULL: there are none */
 };
 
 /* TLS towards the backends of an upstream. */
@@ -409,7 +410,11 @@ struct conf {
     unsigned nrate_limits;
     struct conf_arena *arena; /* owns all of the above; conf.c */
     const char *json;         /* the text of the effective long form: what -T prints */
+    const char *public_json;  /* the same without secrets */
 };
+
+/* The variable of the environment that names the file of the authorities that the system trusts. */
+#define CONF_CA_VARIABLE "SSL_CERT_FILE"
 
 /* What of the machine a configuration depends on. */
 struct conf_machine {

@@ -22,7 +22,7 @@ read_system_file(struct conf_build *build, struct tls_client_input *in)
 {
     char why[200];
     struct conf_source *src = build->src;
-    const char *named = conf_env(build, "SSL_CERT_FILE");
+    const char *named = conf_env(build, CONF_CA_VARIABLE);
     if (named && conf_source_read_public(src, named, &in->ca_pem, why, sizeof(why)) == 0) {
         in->ca_path = named;
         return 0;

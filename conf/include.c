@@ -3,8 +3,8 @@
  * include.c - merge the files that a configuration includes into its tree.
  *
  * Every node keeps its place in the file it came from, so that whatever is said of it later names
- * that file, and relative paths start at that file's folder. Children load the same files from
- * their bundle: they are no secrets, but for what the file that includes them may hold as well.
+ * that file, and relative paths start at that file's folder. Workers load the same files from their
+ * bundle; the monitor, which is not told secrets, has the whole as one text.
  */
 #include <limits.h>
 #include <stdarg.h>
@@ -156,7 +156,7 @@ read_included(struct include *inc, struct node *pattern, const struct included *
         inc->is_full = true;
         return fail(inc, pattern, "more than %d files", CONF_INCLUDE_MAX);
     }
-    if (conf_source_read_public(build->src, file->path, text, why, sizeof(why)) < 0) {
+    if (build->src->read_file(build->src, file->path, text, why, sizeof(why)) < 0) {
         return fail(inc, pattern, "cannot read %s: %s", file->name, why);
     }
     inc->nbytes += text->len;

@@ -6,7 +6,8 @@
 
 #include <inttypes.h>
 
-#define PATH_DEPTH 40 /* deeper than the scanner lets anything be */
+#define SECRET_TEXT "(not told to this process)"
+#define PATH_DEPTH  40 /* deeper than the scanner lets anything be */
 
 struct node *
 node_new(struct conf_arena *arena, enum node_kind kind, const char *name)
@@ -234,10 +235,10 @@ is_flat(const struct node *node)
 }
 
 static void
-print_level(const struct node *node, int level, FILE *out);
+print_level(const struct node *node, int level, bool is_public, FILE *out);
 
 static void
-print_members(const struct node *node, int level, bool is_flat_list, FILE *out)
+print_members(const struct node *node, int level, bool is_flat_list, bool is_public, FILE *out)
 {
     for (const struct node *child = node->first; child; child = child->next) {
         if (!is_flat_list) {
@@ -247,7 +248,7 @@ print_members(const struct node *node, int level, bool is_flat_list, FILE *out)
             print_string(child->name, out);
             fputs(": ", out);
         }
-        print_level(child, level + 1, out);
+        print_level(child, level + 1, is_public, out);
         if (child->next) {
             fputs(is_flat_list ? ", " : ",", out);
         }
@@ -258,22 +259,24 @@ print_members(const struct node *node, int level, bool is_flat_list, FILE *out)
 }
 
 static void
-print_level(const struct node *node, int level, FILE *out)
+print_level(const struct node *node, int level, bool is_public, FILE *out)
 {
     switch (node->kind) {
     case NODE_NULL: fputs("null", out); break;
     case NODE_BOOL: fputs(node->yes ? "true" : "false", out); break;
     case NODE_NUMBER: fprintf(out, "%" PRId64, node->number); break;
     case NODE_REAL: fprintf(out, "%.17g", node->real); break;
-    case NODE_STRING: print_string(node->text, out); break;
+    case NODE_STRING:
+        print_string(is_public && node->is_secret ? SECRET_TEXT : node->text, out);
+        break;
     case NODE_LIST:
         putc('[', out);
-        print_members(node, level, is_flat(node), out);
+        print_members(node, level, is_flat(node), is_public, out);
         putc(']', out);
         break;
     case NODE_OBJECT:
         putc('{', out);
-        print_members(node, level, node->count == 0, out);
+        print_members(node, level, node->count == 0, is_public, out);
         putc('}', out);
         break;
     }
@@ -282,6 +285,13 @@ print_level(const struct node *node, int level, FILE *out)
 void
 node_print(const struct node *node, FILE *out)
 {
-    print_level(node, 0, out);
+    print_level(node, 0, false, out);
+    putc('\n', out);
+}
+
+void
+node_print_public(const struct node *node, FILE *out)
+{
+    print_level(node, 0, true, out);
     putc('\n', out);
 }

@@ -51,6 +51,7 @@ struct node {
     unsigned count;
     bool is_default; /* not from the file */
     bool is_bad;     /* an error was reported: later checks pass it by */
+    bool is_secret;  /* a text that node_print_public() does not print */
     union {
         bool yes;
         int64_t number;
@@ -72,7 +73,8 @@ node_copy(struct conf_arena *arena, const struct node *node);
 struct node *
 node_clone(struct conf_arena *arena, const struct node *node);
 
-/* A deep copy of base with the members of over in place of its own; objects within are merged alike.
+/* A deep copy of base with the members of over in place of its own; objects within are merged
+ * alike.
  */
 struct node *
 node_merge(struct conf_arena *arena, const struct node *base, const struct node *over);
@@ -106,5 +108,9 @@ node_path(const struct node *node, const char *key, char *buf, size_t size);
 /* Write the tree as JSON, two spaces a level, "${" escaped. */
 void
 node_print(const struct node *node, FILE *out);
+/* The same with another text for every secret: as long as any may have to be, and no reference to
+ * the environment. */
+void
+node_print_public(const struct node *node, FILE *out);
 
 #endif

@@ -567,7 +567,7 @@ const struct option option_table[] = {
     {OWN_STICKY, "cookie", TYPE_NAME, "\"akash\"", 1, 64, IN(conf_sticky, cookie),
      .help = "Its name. Backends do not see it."},
     {OWN_STICKY, "secret", TYPE_TEXT, NULL, 16, 255, IN(conf_sticky, secret),
-     .flags = OPT_REQUIRED,
+     .flags = OPT_REQUIRED | OPT_SECRET,
      .help = "What it is signed with, at least 16 bytes; the same on all machines. ${NAME} takes it "
              "from the environment."},
     {OWN_STICKY, "ttl", TYPE_DURATION, "0", 0, 12 * MONTH, IN(conf_sticky, ttl),

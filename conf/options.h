@@ -86,13 +86,14 @@ enum option_type {
 #define OPT_ONE      0x04 /* ... or one, without the brackets */
 #define OPT_MAP      0x08 /* an object whose keys are names */
 #define OPT_NONEMPTY 0x10
-#define OPT_FALSE    0x20  /* false or "off" in place of the object */
-#define OPT_SHORT    0x40  /* stands at the top level of the short form too */
-#define OPT_HTTP     0x80  /* of a health check: only with type http */
-#define OPT_GRPC     0x200 /* ... or grpc */
-#define OPT_POINTER  0x100 /* an object that may be absent: the struct has a pointer to it */
-#define OPT_ANY_KEY  0x400 /* of a map: its keys are names of others, such as of fields */
-#define OPT_PARTIAL  0x800 /* an object that changes another: what it lacks has no default */
+#define OPT_FALSE    0x20   /* false or "off" in place of the object */
+#define OPT_SHORT    0x40   /* stands at the top level of the short form too */
+#define OPT_HTTP     0x80   /* of a health check: only with type http */
+#define OPT_GRPC     0x200  /* ... or grpc */
+#define OPT_POINTER  0x100  /* an object that may be absent: the struct has a pointer to it */
+#define OPT_ANY_KEY  0x400  /* of a map: its keys are names of others, such as of fields */
+#define OPT_PARTIAL  0x800  /* an object that changes another: what it lacks has no default */
+#define OPT_SECRET   0x1000 /* a text that the monitor is not told */
 
 struct option {
     enum option_owner owner;
@@ -140,6 +141,7 @@ struct option_reader {
     struct report *report;
     const char *folder;     /* relative paths are relative to it */
     bool is_partial;        /* within an object that has no defaults */
+    bool has_secret;        /* a row with OPT_SECRET was read */
     struct node **defaults; /* one a row, made when first asked for */
 };
 void

@@ -316,6 +316,8 @@ option_read_row(struct option_reader *reader, const struct option *row, struct n
     } else if (row->type == TYPE_OBJECT) {
         read_object(reader, row, node, base);
     } else if (option_read_one(reader, row, node, &value)) {
+        node->is_secret = (row->flags & OPT_SECRET) != 0;
+        reader->has_secret |= node->is_secret;
         store(base, row, &value);
     }
 }

@@ -8,6 +8,7 @@
 #include <check.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -38,6 +39,77 @@ seal(struct conf **loaded, bool with_keys)
     *loaded = conf;
     return fd;
 }
+
+/* ---- what the monitor is not told ---- */
+
+#define SECRET "sesame-of-forty-thieves"
+
+static const char *
+env_with_secret(struct conf_source *src, const char *name)
+{
+    (void)src;
+    return strcmp(name, "SECRET") == 0 ? SECRET : NULL;
+}
+
+static int
+list_one(struct conf_source *src, const char *pattern, struct slice *out, char *why,
+         size_t why_size)
+{
+    (void)src, (void)pattern, (void)why, (void)why_size;
+    *out = (struct slice){"/d/x.json", sizeof("/d/x.json")};
+    return 0;
+}
+
+static int
+read_included(struct conf_source *src, const char *path, struct slice *out, char *why,
+              size_t why_size)
+{
+    (void)src, (void)path, (void)why, (void)why_size;
+    *out = SLICE("{\"upstreams\":{\"v\":{\"backends\":[{\"address\":\"127.0.0.1:2\"}],"
+                 "\"sticky\":{\"secret\":\"" SECRET "\"}}}} // " SECRET);
+    return 0;
+}
+
+START_TEST(monitor_is_told_no_secret)
+{
+    static const char with_secrets[] =
+        "{\"include\":[\"/d/*.json\"],\"listeners\":[{\"name\":\"a\",\"address\":\":80\","
+        "\"upstream\":\"u\"}],\"upstreams\":{\"u\":{\"backends\":[{\"address\":\"three:80\"}],"
+        "\"sticky\":{\"secret\":\"${SECRET}\",\"cookie\":\"c\"}},\"w\":{\"backends\":"
+        "[{\"address\":\"127.0.0.1:1\"}],\"sticky\":{\"secret\":\"" SECRET "\"}}}} // " SECRET;
+    struct conf_errors errors;
+    struct conf_source source = *fixture_source();
+    char bytes[65536];
+    source.env = env_with_secret;
+    source.list_files = list_one;
+    source.read_file = read_included;
+    struct bundle_recorder *rec = bundle_recorder_new(&source);
+    struct conf *conf = fixture_load_from(with_secrets, bundle_recorder_source(rec));
+    ck_assert_ptr_nonnull(conf);
+    int fd = bundle_seal(rec, "/etc/akashd/test.json", SLICE(with_secrets), conf, _i == 0);
+    ssize_t len = pread(fd, bytes, sizeof(bytes), 0);
+    ck_assert_int_gt(len, 100);
+    bool is_told = memmem(bytes, (size_t)len, SECRET, strlen(SECRET)) != NULL;
+    ck_assert_int_eq(is_told, _i == 0);
+    struct conf *again = bundle_load(fd, &errors);
+    ck_assert_msg(again != NULL, "%s", errors.nerrors ? errors.errors[0] : "");
+    ck_assert_str_eq(again->public_json, conf->public_json);
+    ck_assert_uint_eq(again->nupstreams, 3);
+    ck_assert_uint_eq(again->upstreams[0].nbackends, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_str_eq(again->upstreams[i].sticky->cookie, conf->upstreams[i].sticky->cookie);
+        is_told = strcmp(again->upstreams[i].sticky->secret, SECRET) == 0;
+        ck_assert_int_eq(is_told, _i == 0);
+    }
+    conf_errors_fini(&errors);
+    conf_unref(again);
+    close(fd);
+    bundle_recorder_free(rec);
+    fixture_free(conf);
+}
+END_TEST
+
+/* ---- the same ---- */
 
 static void
 expect_same(const struct conf *a, const struct conf *b)
@@ -184,6 +256,7 @@ bundle_suite(void)
     TCase *tc = tcase_create("bundle");
     tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, bundle_gives_the_same_conf, 0, 2);
+    tcase_add_loop_test(tc, monitor_is_told_no_secret, 0, 2);
     tcase_add_test(tc, bundle_is_sealed);
     tcase_add_test(tc, cut_bundle_is_refused_wherever_it_is_cut);
     tcase_add_test(tc, slot_beyond_the_segment_is_refused);
