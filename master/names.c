@@ -15,7 +15,8 @@
 #include "shared/clock.h"
 #include "shared/log.h"
 
-#define GATHER_MS 20 /* changes of several names at one time are one reload */
+#define GATHER_MS    20 /* changes of several names at one time are one reload */
+#define LOG_EVERY_MS (10 * 60 * 1000ull)
 
 /* What a name has, until a configuration has it. */
 struct known {
@@ -31,7 +32,8 @@ static struct {
     struct list handed;  /* by a former master, for the first load */
     unsigned nhanded;
     struct event *timer;
-    uint64_t last_ms; /* of the last reload */
+    struct names_pace pace;
+    struct log_limit held, full;
 } names = {.changes = LIST_INIT(names.changes), .handed = LIST_INIT(names.handed)};
 
 /* ---- what is known ---- */
@@ -93,6 +95,26 @@ names_forget_changes(void)
     known_free_all(&names.changes);
 }
 
+/* ---- how often ---- */
+
+uint64_t
+names_pace_next(const struct names_pace *pace, uint64_t now_ms, bool *is_held)
+{
+    uint64_t credit_ms = (uint64_t)(NAMES_BURST - 1) * NAMES_REFILL_MS;
+    uint64_t next = pace->last_ms ? pace->last_ms + NAMES_PAUSE_MS : now_ms;
+    next = next > now_ms ? next : now_ms;
+    *is_held = pace->debt_ms > next + credit_ms;
+    return *is_held ? pace->debt_ms - credit_ms : next;
+}
+
+void
+names_pace_take(struct names_pace *pace, uint64_t now_ms)
+{
+    uint64_t from = pace->debt_ms > now_ms ? pace->debt_ms : now_ms;
+    pace->last_ms = now_ms;
+    pace->debt_ms = from + NAMES_REFILL_MS;
+}
+
 /* ---- changes ---- */
 
 void
@@ -121,10 +143,24 @@ can_reload(void)
 static void
 schedule(void);
 
+static bool
+has_room(void)
+{
+    uint64_t suppressed;
+    if (shm_slots_room(&master.shm, SHM_BACKEND) >= NAMES_ROOM) {
+        return true;
+    }
+    if (log_limit_pass(&names.full, clock_mono_ms(), LOG_EVERY_MS, &suppressed)) {
+        log_warn("names: changed addresses are not followed: the segment has little room until "
+                 "streams of older configurations end");
+    }
+    return false;
+}
+
 static void
 on_timer(evutil_socket_t fd, short what, void *arg)
 {
-    if (!can_reload()) {
+    if (!can_reload() || (!list_is_empty(&names.changes) && !has_room())) {
         names_forget_changes();
     }
     if (list_is_empty(&names.changes)) {
@@ -134,16 +170,23 @@ on_timer(evutil_socket_t fd, short what, void *arg)
         schedule();
         return;
     }
-    names.last_ms = clock_mono_ms();
+    names_pace_take(&names.pace, clock_mono_ms());
     reload_again("changed addresses of names", NULL);
 }
 
 static void
 schedule(void)
 {
-    uint64_t now = clock_mono_ms(), due = names.last_ms ? names.last_ms + NAMES_PAUSE_MS : now;
+    bool is_held;
+    uint64_t suppressed, now = clock_mono_ms();
+    uint64_t due = names_pace_next(&names.pace, now, &is_held);
     uint64_t wait_ms = due > now + GATHER_MS ? due - now : GATHER_MS;
-    struct timeval wait = {.tv_usec = (suseconds_t)wait_ms * 1000};
+    struct timeval wait = {.tv_sec = (time_t)(wait_ms / 1000),
+                           .tv_usec = (suseconds_t)(wait_ms % 1000) * 1000};
+    if (is_held && log_limit_pass(&names.held, now, LOG_EVERY_MS, &suppressed)) {
+        log_warn("names: addresses change so often that they are followed every %d s only",
+                 NAMES_REFILL_MS / 1000);
+    }
     if (!names.timer) {
         names.timer = event_new(master.base, -1, 0, on_timer, NULL);
     }

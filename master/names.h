@@ -5,17 +5,37 @@
  * The monitor looks names up again (follow.h) and says which addresses a name has now. That is
  * taken as anything from outside: parsed strictly (found.h), only for names of the configuration in
  * force, only as addresses. What differs from what is in force becomes a reload of the last bundle
- * with the new addresses, at most one each NAMES_PAUSE_MS. When that is refused the change is
- * forgotten: the monitor says it again.
+ * with the new addresses, at most one each NAMES_PAUSE_MS, and when NAMES_BURST came in a row one
+ * each NAMES_REFILL_MS: a name server may say something else each time it is asked. When that is
+ * refused the change is forgotten: the monitor says it again.
+ *
+ * Each new address takes a slot of the segment, and gives it back only when no stream of an older
+ * configuration runs any more. The last NAMES_ROOM slots are left to the operator's reloads.
  */
 #ifndef MASTER_NAMES_H
 #define MASTER_NAMES_H
 
 #include "conf/conf.h"
 #include "shared/channel.h"
+#include "shared/shm.h"
 #include "shared/slice.h"
 
-#define NAMES_PAUSE_MS 500
+#define NAMES_PAUSE_MS  500
+#define NAMES_REFILL_MS 5000
+#define NAMES_BURST     10
+#define NAMES_ROOM      (SHM_BACKENDS / 4)
+
+/* When reloads by names were. All zero: there was none. */
+struct names_pace {
+    uint64_t last_ms;
+    uint64_t debt_ms; /* all would be evenly spread until then */
+};
+
+/* Pure: when the next one may be, at the earliest; *is_held: because there were so many. */
+uint64_t
+names_pace_next(const struct names_pace *pace, uint64_t now_ms, bool *is_held);
+void
+names_pace_take(struct names_pace *pace, uint64_t now_ms);
 
 /* From the monitor. */
 void

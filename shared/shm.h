@@ -336,6 +336,10 @@ shm_slot_find(struct shm *shm, enum shm_kind kind, const char *id);
 void
 shm_slot_sweep(struct shm *shm, enum shm_kind kind, const bool *keep, uint64_t gen);
 
+/* How many identities of that kind could be claimed now beside those that have a slot. */
+unsigned
+shm_slots_room(const struct shm *shm, enum shm_kind kind);
+
 /* Another master may have claimed slots: look at the segment again before the next claim. */
 void
 shm_slots_forget(struct shm *shm);

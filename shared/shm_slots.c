@@ -189,6 +189,18 @@ list_reusable(struct kind_index *ix, const struct shm *shm, enum shm_kind kind)
     qsort(ix->old, ix->nold, sizeof(*ix->old), by_newest);
 }
 
+unsigned
+shm_slots_room(const struct shm *shm, enum shm_kind kind)
+{
+    const struct shm_slot *slots = slots_of(shm, kind);
+    unsigned end = shm_slots_end(shm, kind), room = capacities[kind] - end;
+    uint64_t oldest = oldest_gen(shm);
+    for (unsigned i = 0; i < end; i++) {
+        room += is_reusable(&slots[i], oldest);
+    }
+    return room;
+}
+
 /* The list may be of an earlier time: a slot whose id came back is no longer on offer. */
 static uint32_t
 pop_reusable(struct kind_index *ix, const struct shm_slot *slots)

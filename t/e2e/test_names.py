@@ -6,7 +6,9 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
+from datetime import datetime
 
 import pytest
 
@@ -191,6 +193,79 @@ def test_a_ring_of_cnames_changes_nothing(launch, dns, farm):
     dns.put("ring.test", CNAME="web.test")
     daemon.wait_log("name web.test: .*; its last addresses stay", SLOW)
     assert places(daemon) == {HOSTS[0]} and ask(port) == (200, HOSTS[0])
+
+
+def when(line):
+    """The time that a line of the log has, in seconds."""
+    return datetime.fromisoformat(line.split()[0]).timestamp()
+
+
+@pytest.mark.timeout(120)
+def test_other_addresses_at_each_question_are_followed_at_a_bounded_pace(launch, dns, farm):
+    """Each change is a reload: a name server must not make akashd do nothing else."""
+    names = ["one.test", "two.test", "three.test"]
+    over = threading.Event()
+
+    def change():
+        turn = 0
+        while not over.wait(0.05):
+            for name in names:
+                dns.put(name, ttl=0, A=[HOSTS[turn % len(HOSTS)], HOSTS[(turn + 1) % len(HOSTS)]])
+            turn += 1
+    for name in names:
+        dns.put(name, ttl=0, A=HOSTS[:1])
+    port = free_port()
+    config = named(port, dns, [f"{name}:{farm.port}" for name in names], workers=2)
+    daemon = launch(config)
+    changing = threading.Thread(target=change)
+    with Load(port, keepalive=4, fresh=2, check=farm.check, pause=0.01) as load:
+        changing.start()
+        try:
+            daemon.wait_log("names: addresses change so often that they are followed every 5 s only", 60)
+            since = len(daemon.log)
+            until(lambda: len([line for line in daemon.log[since:] if "reload: done" in line]) >= 4, "four more", 60)
+            # The operator's own are not held up.
+            assert daemon.reload({**config, "drain_timeout": "3s"}).returncode == 0
+        finally:
+            over.set()
+            changing.join()
+        done = [when(line) for line in daemon.log[since:] if "reload: done" in line]
+        assert done[3] - done[1] > 4, done  # two pauses of 5 s, and this machine may have paused before the first
+        for name in names:
+            dns.put(name, A=HOSTS[:1])
+        wait_places(daemon, HOSTS[:1])
+        account = load.stop()
+    account.assert_all_ok(at_least=50)
+
+
+@pytest.mark.timeout(120)
+def test_the_last_slots_are_not_for_changed_addresses(launch, dns, farm, scripted):
+    """A stream of an old configuration keeps its slots: what is left is for the operator's reloads."""
+    gate, backend = Gate(), scripted()
+    backend.always(gate.hold(fixed(b"done")))
+    dns.put("web.test", A=HOSTS[0])
+    port = free_port()
+    few = named(port, dns, [f"web.test:{farm.port}"])
+    few["upstreams"]["held"] = {"backends": [{"address": backend.address}]}
+    few["routes"] = [{"path": "/held", "upstream": "held"}, {"upstream": "site"}]
+    many = {**few, "upstreams": {**few["upstreams"], "many": {"health_check": False, "backends": [
+        {"address": f"127.1.{n // 250}.{1 + n % 250}:9"} for n in range(12500)]}}}
+    daemon = launch(few)
+    with Client(port) as client:
+        client.request(target="/held")
+        gate.wait_waiting(1)
+        daemon.reload(many)
+        daemon.reload(few)
+        dns.put("web.test", A=HOSTS[1])
+        daemon.wait_log("names: changed addresses are not followed: the segment has little room", SLOW)
+        assert ask(port) == (200, HOSTS[0])
+        fresh = {**few, "upstreams": {**few["upstreams"], "fresh": {"backends": [{"address": "127.0.0.1:9"}]}}}
+        assert daemon.reload(fresh).returncode == 0
+        dns.put("web.test", A=HOSTS[2])
+        gate.release()
+        assert client.response().body == b"done"
+    wait_places(daemon, [HOSTS[2]])
+    assert ask(port) == (200, HOSTS[2])
 
 
 def test_two_upstreams_share_a_name(launch, dns, farm, scripted):

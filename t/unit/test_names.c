@@ -9,6 +9,7 @@
 
 #include "master/follow.h"
 #include "master/found.h"
+#include "master/names.h"
 #include "master/resolver.h"
 #include "t/unit/suites.h"
 
@@ -371,6 +372,44 @@ START_TEST(there_are_only_so_many_names)
 }
 END_TEST
 
+/* ---- how often names make a reload ---- */
+
+START_TEST(a_change_now_and_then_waits_for_the_pause_alone)
+{
+    struct names_pace pace = {0};
+    bool is_held;
+    uint64_t now = 1000;
+    ck_assert_uint_eq(names_pace_next(&pace, now, &is_held), now);
+    for (int i = 0; i < 1000; i++) {
+        names_pace_take(&pace, now);
+        ck_assert_uint_eq(names_pace_next(&pace, now, &is_held), now + NAMES_PAUSE_MS);
+        ck_assert(!is_held);
+        now += NAMES_REFILL_MS;
+    }
+}
+END_TEST
+
+START_TEST(changes_without_end_are_spread)
+{
+    struct names_pace pace = {0};
+    bool is_held = false;
+    unsigned taken = 0;
+    const uint64_t begun = 1000000, end = begun + 60 * 60 * 1000;
+    uint64_t now = begun;
+    for (; now < end; now = names_pace_next(&pace, now, &is_held)) {
+        names_pace_take(&pace, now);
+        taken++;
+        ck_assert(taken < NAMES_BURST || (now - begun) / NAMES_REFILL_MS + NAMES_BURST >= taken);
+    }
+    ck_assert(is_held);
+    ck_assert_uint_le(taken, (end - begun) / NAMES_REFILL_MS + NAMES_BURST);
+    /* After a rest it is as it was. */
+    now += (uint64_t)NAMES_BURST * NAMES_REFILL_MS;
+    ck_assert_uint_eq(names_pace_next(&pace, now, &is_held), now);
+    ck_assert(!is_held);
+}
+END_TEST
+
 Suite *
 names_suite(void)
 {
@@ -392,6 +431,8 @@ names_suite(void)
     tcase_add_test(tc, answers_of_the_resolver);
     tcase_add_test(tc, nonsense_of_the_resolver_is_not_taken);
     tcase_add_test(tc, there_are_only_so_many_names);
+    tcase_add_test(tc, a_change_now_and_then_waits_for_the_pause_alone);
+    tcase_add_test(tc, changes_without_end_are_spread);
     suite_add_tcase(suite, tc);
     return suite;
 }

@@ -312,6 +312,23 @@ START_TEST(removed_slot_waits_for_the_oldest_conf)
 }
 END_TEST
 
+START_TEST(room_is_what_can_be_claimed)
+{
+    ck_assert_uint_eq(shm_slots_room(&shm, SHM_LISTENER), SHM_LISTENERS);
+    ck_assert_int_eq(claim_number(SHM_LISTENER, 0, NULL), 0);
+    ck_assert_uint_eq(shm_slots_room(&shm, SHM_LISTENER), SHM_LISTENERS - 1);
+    fill_listeners();
+    ck_assert_uint_eq(shm_slots_room(&shm, SHM_LISTENER), 0);
+    shm_set(&shm.m->workers[2].pid, 1234);
+    shm_set(&shm.rows[2]->oldest_gen, 4);
+    remove_listener(20, 5);
+    remove_listener(30, 4);
+    ck_assert_uint_eq(shm_slots_room(&shm, SHM_LISTENER), 1);
+    shm_set(&shm.rows[2]->oldest_gen, 5);
+    ck_assert_uint_eq(shm_slots_room(&shm, SHM_LISTENER), 2);
+}
+END_TEST
+
 START_TEST(slot_removed_anew_is_not_reused_on_old_terms)
 {
     fill_listeners();
@@ -472,6 +489,7 @@ slot_tests(void)
     tcase_add_test(tc, texts_that_do_not_fit_are_refused);
     tcase_add_test(tc, full_table_reuses_the_oldest_removed);
     tcase_add_test(tc, removed_slot_waits_for_the_oldest_conf);
+    tcase_add_test(tc, room_is_what_can_be_claimed);
     tcase_add_test(tc, slot_removed_anew_is_not_reused_on_old_terms);
     tcase_add_test(tc, new_master_finds_what_the_old_one_claimed);
     tcase_add_test(tc, all_backends_are_claimed_swept_and_replaced_quickly);
