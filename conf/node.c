@@ -204,8 +204,9 @@ node_path(const struct node *node, const char *key, char *buf, size_t size)
     return buf;
 }
 
+/* Of a value "${" is escaped, which conf_expand() reads back; keys are not expanded. */
 static void
-print_string(const char *text, FILE *out)
+print_string(const char *text, bool is_key, FILE *out)
 {
     putc('"', out);
     for (const char *at = text; *at; at++) {
@@ -214,8 +215,8 @@ print_string(const char *text, FILE *out)
             fprintf(out, "\\%c", c);
         } else if (c < 0x20 || c == 0x7f) {
             fprintf(out, "\\u%04x", c);
-        } else if (c == '$' && at[1] == '{') {
-            fputs("$$", out); /* read back as one: conf_expand */
+        } else if (c == '$' && at[1] == '{' && !is_key) {
+            fputs("$$", out);
         } else {
             putc(c, out);
         }
@@ -245,7 +246,7 @@ print_members(const struct node *node, int level, bool is_flat_list, bool is_pub
             fprintf(out, "\n%*s", (level + 1) * 2, "");
         }
         if (node->kind == NODE_OBJECT) {
-            print_string(child->name, out);
+            print_string(child->name, true, out);
             fputs(": ", out);
         }
         print_level(child, level + 1, is_public, out);
@@ -267,7 +268,7 @@ print_level(const struct node *node, int level, bool is_public, FILE *out)
     case NODE_NUMBER: fprintf(out, "%" PRId64, node->number); break;
     case NODE_REAL: fprintf(out, "%.17g", node->real); break;
     case NODE_STRING:
-        print_string(is_public && node->is_secret ? SECRET_TEXT : node->text, out);
+        print_string(is_public && node->is_secret ? SECRET_TEXT : node->text, false, out);
         break;
     case NODE_LIST:
         putc('[', out);

@@ -105,7 +105,7 @@ node_stand_at(struct node *made, const struct node *origin);
 const char *
 node_path(const struct node *node, const char *key, char *buf, size_t size);
 
-/* Write the tree as JSON, two spaces a level, "${" escaped. */
+/* Write the tree as JSON, two spaces a level, "${" escaped in values. */
 void
 node_print(const struct node *node, FILE *out);
 /* The same with another text for every secret: as long as any may have to be, and no reference to

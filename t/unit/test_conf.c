@@ -421,6 +421,7 @@ START_TEST(printed_configuration_is_a_fixed_point)
         "{\"type\":\"http\",\"body\":\"a \\\"b\\\" \\u00e9\"}}},\"control_socket\":\"/c\"}",
         ROUTED("{\"upstream\":\"u\",\"timeouts\":{\"response\":\"2s\"},\"retry\":{\"attempts\":1,"
                "\"backoff\":{\"max\":\"1s\"}}}"),
+        ROUTED("{\"upstream\":\"u\",\"query\":{\"${HERE}\":\"${HERE}$${HERE}\"}}"),
     };
     struct conf *conf = fixture_must_load(cases[_i]);
     char *text = fixture_print(conf);
@@ -757,7 +758,7 @@ conf_suite(void)
     tcase_add_test(tc, top_level_defaults_come_from_the_machine);
     tcase_add_test(tc, metrics_may_be_an_object_or_off);
     tcase_add_test(tc, environment_is_put_into_strings);
-    tcase_add_loop_test(tc, printed_configuration_is_a_fixed_point, 0, 4);
+    tcase_add_loop_test(tc, printed_configuration_is_a_fixed_point, 0, 5);
     tcase_add_test(tc, route_changes_what_it_gives_of_the_policy);
     tcase_add_test(tc, errors_of_a_routes_policy_have_places);
     tcase_add_test(tc, hash_follows_what_is_effective);
