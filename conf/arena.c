@@ -4,6 +4,7 @@
  */
 #include "conf/arena.h"
 
+#include <openssl/crypto.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -47,6 +48,7 @@ conf_arena_free(struct conf_arena *arena)
     }
     while (arena->blocks) {
         struct block *next = arena->blocks->next;
+        OPENSSL_cleanse(arena->blocks->bytes, arena->blocks->used); /* of secrets */
         free(arena->blocks);
         arena->blocks = next;
     }

@@ -5,6 +5,7 @@
 #include "conf/conf.h"
 
 #include <limits.h>
+#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -75,6 +76,7 @@ expand_text(struct conf_build *build, struct node *node)
         abort();
     }
     node->text = conf_arena_copy(build->arena, slice_of(text, len));
+    OPENSSL_cleanse(text, len);
     free(text);
 }
 
@@ -105,6 +107,7 @@ print_tree(struct conf_build *build, void (*print)(const struct node *node, FILE
         abort();
     }
     char *copy = conf_arena_copy(build->arena, slice_of(text, len));
+    OPENSSL_cleanse(text, len);
     free(text);
     return copy;
 }

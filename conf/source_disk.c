@@ -59,6 +59,20 @@ read_all(int fd, char *buf, size_t size)
     return (ssize_t)len;
 }
 
+/* In as much memory as it needs; realloc would leave what it moved away from as it is. */
+static struct disk_file *
+fit_file(struct disk_file *file, size_t len)
+{
+    struct disk_file *fit = malloc(sizeof(*fit) + len + 1);
+    if (!fit) {
+        return file;
+    }
+    memcpy(fit->bytes, file->bytes, len);
+    OPENSSL_cleanse(file->bytes, len);
+    free(file);
+    return fit;
+}
+
 static int
 read_opened(struct disk_source *disk, int fd, struct slice *out, char *why, size_t why_size)
 {
@@ -76,8 +90,7 @@ read_opened(struct disk_source *disk, int fd, struct slice *out, char *why, size
         free(file);
         return say(why, why_size, text);
     }
-    struct disk_file *fit = realloc(file, sizeof(*file) + (size_t)n + 1);
-    file = fit ? fit : file;
+    file = fit_file(file, (size_t)n);
     file->path = NULL;
     file->len = (size_t)n;
     file->next = disk->files;

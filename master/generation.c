@@ -5,6 +5,7 @@
 #include "master/generation.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,6 +185,9 @@ generation_drop_sources(struct generation *gen)
     gen->source = NULL;
     bundle_close(gen->former);
     gen->former = NULL;
+    if (gen->text) {
+        OPENSSL_cleanse(gen->text, gen->text_len); /* children that come must not inherit it */
+    }
     free(gen->text);
     gen->text = NULL;
     free(gen->name);
