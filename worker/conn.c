@@ -193,6 +193,13 @@ conn_open(struct conn *c, enum conn_side side, conn_event_fn *on_event)
     c->is_open = true;
 }
 
+void
+conn_become(struct conn *c, size_t size, conn_event_fn *on_event)
+{
+    memset((char *)c + sizeof(*c), 0, size - sizeof(*c));
+    c->on_event = on_event;
+}
+
 static void
 watch_for(struct conn *c, short what)
 {

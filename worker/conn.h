@@ -90,6 +90,10 @@ conn_alloc(enum conn_kind kind, size_t size);
  * is told of it before conn_watch(). */
 void
 conn_open(struct conn *c, enum conn_side side, conn_event_fn *on_event);
+/* Another protocol goes on with the connection: its object, of size bytes, is where that of the
+ * former one was, zeroed but for the conn. */
+void
+conn_become(struct conn *c, size_t size, conn_event_fn *on_event);
 /* Be told of events. What is ready now is told too. Failure makes the conn broken. */
 void
 conn_watch(struct conn *c);

@@ -67,7 +67,6 @@ begin_tcp(struct greeting *g, struct slice server_name)
 {
     struct conn *c = &g->conn;
     struct listener *l = g->listener;
-    memset((char *)g + sizeof(*c), 0, sizeof(*g) - sizeof(*c));
     conn_watch(c);
     tcp_client_begin(c, l, server_name);
 }
@@ -82,7 +81,6 @@ begin_protocol(struct greeting *g)
         begin_tcp(g, slice_of("", 0));
         return;
     }
-    memset((char *)g + sizeof(*c), 0, sizeof(*g) - sizeof(*c));
     if (has_agreed_on_http2(c, l)) {
         http2_client_begin(c, l, slice_of(NULL, 0));
     } else {

@@ -165,10 +165,10 @@ void
 http1_client_begin(struct conn *c, struct listener *l)
 {
     struct http1_client *hc = (struct http1_client *)c;
+    conn_become(c, sizeof(*hc), client_on_event);
     hc->listener = l;
     hc->born_ms = worker_now_ms();
     hc->state = CLIENT_IDLE;
-    c->on_event = client_on_event;
     c->send_timeout_ms = l->conf->timeouts.send;
     uint32_t header = l->conf->timeouts.header;
     conn_set_read_due(c,
@@ -192,10 +192,8 @@ http1_client_refuse(struct conn *c, struct listener *l, enum reason why)
 {
     struct http1_client *hc = (struct http1_client *)c;
     char id[STREAM_ID_LEN];
-    /* what was here before the first protocol (greet.c) is over */
-    memset((char *)hc + sizeof(hc->conn), 0, sizeof(*hc) - sizeof(hc->conn));
+    conn_become(c, sizeof(*hc), client_on_event);
     hc->listener = l;
-    c->on_event = client_on_event;
     c->send_timeout_ms = LINGER_MS;
     struct reply r;
     reply_make_early(&r, l->conf, why, forward_new_id(id));

@@ -426,10 +426,9 @@ http2_client_begin(struct conn *c, struct listener *l, struct slice read)
 {
     struct http2_client *hc = (struct http2_client *)c;
     const struct conf_listener *cl = l->conf;
-    memset((char *)hc + sizeof(hc->conn), 0, sizeof(*hc) - sizeof(hc->conn));
+    conn_become(c, sizeof(*hc), client_on_event);
     hc->listener = l;
     hc->born_ms = worker_now_ms();
-    c->on_event = client_on_event;
     c->is_http2 = true;
     c->send_timeout_ms = cl->timeouts.send;
     hc->session = http2_session_new(c, &client_side, cl->http2_streams, cl->header_bytes);

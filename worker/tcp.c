@@ -277,8 +277,8 @@ void
 tcp_client_begin(struct conn *c, struct listener *l, struct slice server_name)
 {
     struct tcp_end *te = (struct tcp_end *)c;
+    conn_become(c, sizeof(*te), tcp_on_event);
     te->listener = l;
-    c->on_event = tcp_on_event;
     c->send_timeout_ms = l->conf->timeouts.send;
     conn_set_read_due(c, 0);
     struct stream *s = stream_new_tcp(l, c, &tcp_ops);
@@ -306,15 +306,13 @@ tcp_upstream_attach(struct conn *c, struct stream *s)
     touch_tunnel(s);
 }
 
-/* What its former protocol kept in the memory behind the conn is over. */
 static struct tcp_end *
 take_over(struct conn *c, struct stream *s, struct end *e)
 {
     struct tcp_end *te = (struct tcp_end *)c;
-    memset((char *)te + sizeof(te->conn), 0, sizeof(*te) - sizeof(te->conn));
+    conn_become(c, sizeof(*te), tcp_on_event);
     te->stream = s;
     c->kind = c->side == CONN_CLIENT ? CONN_TCP_CLIENT : CONN_TCP_UPSTREAM;
-    c->on_event = tcp_on_event;
     conn_set_read_due(c, 0);
     conn_watch(c);
     e->ops = &tcp_ops;
