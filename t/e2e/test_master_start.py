@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
@@ -390,16 +391,14 @@ def test_demo_shows_two_backends():
         process.communicate()
 
 
-def test_akashctl_that_is_turned_away_says_so(launch, scripted):
-    """The control socket serves so many at a time; one more is closed before it is read."""
-    daemon = launch(http_config(free_port(), [scripted()]))
-    crowd = []
-    for _ in range(32):
-        crowd.append(socket.socket(socket.AF_UNIX))
-        crowd[-1].connect(str(daemon.control))
-    for _ in range(20):
-        done = daemon.ctl("status")
-        assert done.returncode == 2 and "no answer" in done.stderr, done
-    for sock in crowd:
-        sock.close()
-    until(lambda: daemon.ctl("status").returncode == 0, "room on the control socket")
+def test_akashctl_that_is_turned_away_says_so(tmp_path):
+    """The control socket serves so many at a time; one more may be closed before it is read."""
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(path))
+        busy.listen()
+        turning_away = threading.Thread(target=lambda: busy.accept()[0].close())
+        turning_away.start()
+        done = subprocess.run([binary("akashctl"), "-s", str(path), "status"], capture_output=True, text=True, timeout=30)
+        turning_away.join()
+    assert done.returncode == 2 and "no answer" in done.stderr, done

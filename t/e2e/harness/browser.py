@@ -49,6 +49,11 @@ class Browser:
         self.asked, self.complaints = [], []
         self.driver.get(url)
 
+    def leave(self):
+        """The page asks for nothing any more; what it did is kept."""
+        self.collect()
+        self.driver.get("about:blank")
+
     def size(self, width, height, mobile=False):
         self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
 
