@@ -13,6 +13,7 @@
 #include "master/activation.h"
 #include "master/master.h"
 #include "master/names.h"
+#include "master/rows.h"
 #include "shared/log.h"
 
 void
@@ -87,7 +88,8 @@ handoff_send(struct channel *to)
             return -1;
         }
     }
-    return send_sockets(to) < 0 || send_lent(to) < 0 || names_hand_over(to) < 0
+    return send_sockets(to) < 0 || send_lent(to) < 0 || names_hand_over(to) < 0 ||
+                   rows_hand_over(to) < 0
                ? -1
                : channel_send(to, &end);
 }
@@ -144,6 +146,11 @@ take_message(struct handoff *in, struct sockets *set, const struct channel_msg *
     case CHANNEL_HAND_LENT:
         if (msg->fd >= 0) {
             activation_inherit(msg->fd);
+        }
+        return 0;
+    case CHANNEL_HAND_MASTER:
+        if (msg->fd >= 0) {
+            rows_take_over((pid_t)msg->number, msg->fd);
         }
         return 0;
     case CHANNEL_HAND_NAME: names_take_over(msg->text); break;

@@ -18,12 +18,12 @@
 
 #define RECOVER_RETRY_MS 10
 
-/* Another master that has rows. */
+/* Another master that has rows, or had this master's place. */
 struct watched {
     struct list link;
     pid_t pid;
     int fd;            /* a pidfd; -1: it is dead */
-    struct event *end; /* readable when it has ended */
+    struct event *end; /* readable when it has ended; NULL: we are not in charge yet */
 };
 
 static struct list masters = LIST_INIT(masters);
@@ -220,28 +220,42 @@ watched_find(pid_t pid)
 }
 
 static void
-watched_add(pid_t pid)
+watched_arm(struct watched *w)
 {
-    struct watched *w = watched_find(pid) ? NULL : calloc(1, sizeof(*w));
-    if (!w) {
-        return;
-    }
-    w->pid = pid;
-    w->fd = process_open(pid);
-    if (w->fd < 0 && errno != ESRCH) {
-        log_warn("akashd: master %ld: cannot be watched: %s; its rows are lost when it is killed",
-                 (long)pid, strerror(errno));
-        free(w);
-        return;
-    }
-    list_add_tail(&masters, &w->link);
-    if (w->fd < 0) {
-        recover_later();
-        return;
-    }
-    w->end = event_new(master.base, w->fd, EV_READ | EV_PERSIST, on_end, w);
+    w->end = w->end ? w->end : event_new(master.base, w->fd, EV_READ | EV_PERSIST, on_end, w);
     if (w->end) {
         event_add(w->end, NULL);
+    }
+}
+
+/* NULL: it is watched already, or memory is short. */
+static struct watched *
+watched_new(pid_t pid, int fd)
+{
+    struct watched *w = watched_find(pid) ? NULL : calloc(1, sizeof(*w));
+    if (w) {
+        *w = (struct watched){.pid = pid, .fd = fd};
+        list_add_tail(&masters, &w->link);
+    }
+    return w;
+}
+
+static void
+watched_add(pid_t pid)
+{
+    int fd = process_open(pid);
+    if (fd < 0 && errno != ESRCH) {
+        log_warn("akashd: master %ld: cannot be watched: %s; its rows are lost when it is killed",
+                 (long)pid, strerror(errno));
+        return;
+    }
+    struct watched *w = watched_new(pid, fd);
+    if (w && fd >= 0) {
+        watched_arm(w);
+    } else if (w) {
+        recover_later();
+    } else if (fd >= 0) {
+        close(fd);
     }
 }
 
@@ -256,7 +270,14 @@ rows_init(void)
 void
 rows_watch(void)
 {
+    pid_t former = takeover_former();
     rows_init();
+    list_for_each (it, &masters) {
+        watched_arm(container_of(it, struct watched, link)); /* handed over, so with a pidfd */
+    }
+    if (former != 0 && former == getppid()) {
+        watched_add(former);
+    }
     for (unsigned row = 0; row < SHM_ROWS; row++) {
         pid_t owner = (pid_t)shm_get(&master.shm.m->workers[row].owner);
         if (owner != 0 && owner != getpid()) {
@@ -272,19 +293,36 @@ rows_recover(pid_t owner)
     watched_add(owner);
 }
 
+int
+rows_hand_over(struct channel *to)
+{
+    list_for_each (it, &masters) {
+        const struct watched *w = container_of(it, struct watched, link);
+        struct channel_msg msg = {
+            .type = CHANNEL_HAND_MASTER, .number = (uint64_t)w->pid, .fd = w->fd};
+        if (w->fd >= 0 && channel_send(to, &msg) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+void
+rows_take_over(pid_t pid, int fd)
+{
+    if (pid <= 0 || !watched_new(pid, fd)) {
+        close(fd);
+    }
+}
+
 void
 rows_signal_masters(int number)
 {
-    pid_t former = takeover_former();
     list_for_each (it, &masters) {
         const struct watched *w = container_of(it, struct watched, link);
         if (w->fd >= 0) {
             syscall(SYS_pidfd_send_signal, w->fd, number, NULL, 0);
         }
-    }
-    /* One with a segment of another layout has no rows in ours. */
-    if (former != 0 && former == getppid() && !watched_find(former)) {
-        kill(former, number);
     }
 }
 

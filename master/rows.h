@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "shared/channel.h"
 #include "shared/child.h"
 
 /* It is nobody's, or ours. */
@@ -34,6 +35,13 @@ rows_watch(void);
 /* That master is dead: recover its rows, as soon as its workers are dead too. */
 void
 rows_recover(pid_t owner);
+/* An upgrade: tell the next master which former ones live; -1: the channel is broken. One whose
+ * segment is another has no row that names it. */
+int
+rows_hand_over(struct channel *to);
+/* From the former master. Takes fd, a pidfd. */
+void
+rows_take_over(pid_t pid, int fd);
 /* In charge: a signal for every former master that still lives. */
 void
 rows_signal_masters(int number);

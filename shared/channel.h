@@ -53,6 +53,7 @@ enum channel_type {
     CHANNEL_HAND_LENT = 67,    /* fd: a socket of the service manager */
     CHANNEL_HAND_END = 68,     /* gen: the generation given last */
     CHANNEL_HAND_NAME = 70,    /* text: addresses of a name (master/found.h) */
+    CHANNEL_HAND_MASTER = 71,  /* number: the process id of a former master; fd: its pidfd */
     CHANNEL_YOURS = 69,        /* the monitor has ended: the new master is in charge */
     CHANNEL_STEP = 72,         /* from the new one: a sign of life */
     CHANNEL_SERVES = 73,       /* all of its workers serve */

@@ -619,6 +619,31 @@ def test_other_layout_gets_a_fresh_segment(launch, farm):
     assert daemon.metrics().value("akash_backend_served_total") >= served
 
 
+def test_stop_ends_a_former_master_with_another_segment_two_upgrades_later(launch, farm, echo, tmp_path):
+    """It has no rows that would name it, and the master that replaced it has gone."""
+    web, tcp = free_port(), free_port()
+    os.chmod(tmp_path, 0o777)
+    access = tmp_path / "access.log"
+    daemon = launch(both(web, tcp, farm, echo, retire_timeout="5m", drain_timeout="1s",
+                         access_log={"target": str(access), "format": "tcp"}))
+    streams = Streams(tcp, 2)
+    other_layout(daemon)
+    daemon.upgrade()
+    retired_title = f"akashd: former master {daemon.file}"
+    until(lambda: Process(daemon.former[0].pid).title == retired_title, "its retirement")
+    daemon.upgrade()
+    assert daemon.former[1].wait(PATIENCE) in (0, -1)  # its parent is the first one
+    streams.check()
+    access.rename(tmp_path / "old.log")
+    daemon.send(signal.SIGUSR1)
+    until(lambda: daemon.log_text.count("SIGUSR1: log files reopened") == 2, "both")
+    daemon.send(signal.SIGTERM)
+    assert daemon.former[0].wait(PATIENCE) == 0
+    daemon.wait_log("this former process has ended: 2 streams were cut")
+    assert daemon.process.wait(PATIENCE) in (0, -1)
+    streams.close()
+
+
 # -- the service manager
 
 def test_service_manager_learns_the_new_main_process(launch, farm, tmp_path):
