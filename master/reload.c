@@ -397,9 +397,10 @@ reload_init(void)
 static bool
 reload_is_refused(const char *cause, struct verdict_waiter *waiter)
 {
-    const char *refusal = master_is_stopping()   ? "akashd is stopping"
-                          : upgrade_is_running() ? "an upgrade is under way"
-                                                 : NULL;
+    /* A signal is remembered: nobody would hear that it was refused. */
+    const char *refusal = master_is_stopping()             ? "akashd is stopping"
+                          : waiter && upgrade_is_running() ? "an upgrade is under way"
+                                                           : NULL;
     reload_init();
     if (waiter) {
         list_init(&waiter->link);
@@ -421,7 +422,9 @@ reload_request(const char *cause, struct verdict_waiter *waiter)
         return;
     }
     log_info("reload: asked for by %s%s", cause,
-             reload.phase == RELOAD_IDLE ? "" : "; runs after the one that is under way");
+             upgrade_is_running()          ? "; runs after the upgrade that is under way"
+             : reload.phase == RELOAD_IDLE ? ""
+                                           : "; runs after the one that is under way");
     reload.is_remembered = true;
     reload.cause_later = cause;
     if (waiter) {

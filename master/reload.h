@@ -3,7 +3,8 @@
  * reload.h - a new configuration for live processes, as a transaction: prepare, then commit or
  * abort.
  *
- * One runs at a time. A request that comes meanwhile is remembered and run after it.
+ * One runs at a time. A request that comes meanwhile is remembered and run after it. So is a signal
+ * that comes during an upgrade: by the new master, which may have read the file before.
  */
 #ifndef MASTER_RELOAD_H
 #define MASTER_RELOAD_H

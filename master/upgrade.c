@@ -316,6 +316,9 @@ upgrade_on_taken(void)
              "%u s",
              (long)upgrade.pid, master.current.conf->retire_timeout / 1000);
     verdict_tell(&upgrade.waiters, true, "");
+    if (reload_is_awaited()) {
+        kill(upgrade.pid, SIGHUP); /* it may have read the file too early */
+    }
     stop_replaced();
     if (upgrade.stop_cause) {
         kill(upgrade.pid, SIGTERM); /* it stops, and this one with it */

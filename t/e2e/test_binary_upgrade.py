@@ -355,9 +355,11 @@ def test_second_signal_during_an_upgrade_is_refused(launch, farm, program):
     daemon.send(signal.SIGUSR2)
     assert daemon.wait_log("upgrade: SIGUSR2: refused: an upgrade is under way")
     before = daemon.hup()
-    daemon.wait_log("reload: SIGHUP: refused: an upgrade is under way", since=before)
-    assert daemon.ctl("reload").returncode == 1
+    daemon.wait_log("reload: asked for by SIGHUP; runs after the upgrade that is under way", since=before)
+    refused = daemon.ctl("reload")
+    assert refused.returncode == 1 and "an upgrade is under way" in refused.stderr, refused
     daemon.wait_log("upgrade: refused: the new binary was silent", deadline=20)
+    daemon.wait_log("reload: done")
     assert daemon.reload().returncode == 0
 
 
@@ -395,6 +397,22 @@ def test_upgrade_during_a_reload_begins_after_it(launch, farm, asks):
     assert daemon.reload().returncode == 0
     daemon.stop()
     dns.close()
+
+
+def test_sighup_during_an_upgrade_is_the_new_masters(launch, scripted):
+    """The file may have changed after the new master has read it: the signal that says so is not lost."""
+    one, two = scripted(fixed(b"one")), scripted(fixed(b"two"))
+    port = free_port()
+    daemon = launch(http_config(port, [one]))
+    _, monitor = begin_held(daemon)
+    daemon.hup(http_config(port, [two]))
+    daemon.send(signal.SIGCONT)
+    daemon.wait_log("reload: asked for by SIGHUP; runs after the upgrade that is under way")
+    monitor.kill(signal.SIGCONT)
+    daemon.upgraded()
+    daemon.wait_log("reload: done: generation")
+    with Client(port) as client:
+        assert client.ask().body == b"two"
 
 
 def test_stop_takes_back_an_upgrade_that_waits_for_a_reload(launch, farm):
