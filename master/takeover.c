@@ -146,6 +146,13 @@ takeover_link(void)
     return fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
+/* Then the former master could neither watch nor end this one, and would serve on beside it. */
+static bool
+is_started_by_another(void)
+{
+    return getppid() != takeover.former && !rows_process_is_gone(takeover.former);
+}
+
 static bool
 has_wakes(const struct handoff *in)
 {
@@ -187,6 +194,14 @@ takeover_begin(char *why, size_t why_size)
         return -1;
     }
     takeover.phase = TAKEOVER_STARTING;
+    if (is_started_by_another()) {
+        snprintf(why, why_size,
+                 "the former master, process %ld, has started this one by another process; let it "
+                 "exec",
+                 (long)takeover.former);
+        takeover_fail(why);
+        return -1;
+    }
     if (handoff_receive(&takeover.channel, &takeover.handoff, &master.sockets, RECEIVE_MS, why,
                         why_size) < 0) {
         return -1;

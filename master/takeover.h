@@ -5,7 +5,8 @@
  * Started by a former master, this one serves beside it first: its workers accept on the same
  * sockets and count in the same segment, in rows of their own. It has no monitor, no control socket
  * and no pid file, and may reload nothing, until it is in charge. When the former master dies
- * meanwhile, it goes on alone.
+ * meanwhile, it goes on alone. It must be the former master's child: a program in akashd's place
+ * that starts it as a process of its own is refused.
  */
 #ifndef MASTER_TAKEOVER_H
 #define MASTER_TAKEOVER_H

@@ -310,6 +310,24 @@ def test_binary_that_cannot_start_leaves_all_as_it_was(launch, farm, program, sc
         assert done.returncode == 1 and re.search(why, done.stderr), done
 
 
+@pytest.mark.parametrize("then", ["exit 0", "wait $!"], ids=["that is left alone", "that is waited for"])
+def test_program_that_starts_another_one_leaves_all_as_it_was(launch, farm, program, then):
+    """Who ends is not who serves: the new master could be neither watched nor ended, and would go on alone."""
+    port = free_port()
+    daemon = launch(http_config(port, farm.addresses), program=program)
+    before = state_of(daemon)
+    shutil.copy(program, f"{program}.real")
+    replace(program, f'#!/bin/sh\n{program}.real "$@" &\n{then}\n')
+    with Load(port, keepalive=4, fresh=2, check=farm.check) as load:
+        daemon.send(signal.SIGUSR2)
+        daemon.wait_log("upgrade: .*has started this one by another process; let it exec", deadline=20)
+        daemon.wait_log("upgrade: refused: ", deadline=20)
+        load.wait_total(load.account.total + 100)
+    load.account.assert_all_ok(100)
+    assert state_of(daemon) == before
+    assert daemon.reload().returncode == 0
+
+
 def test_wrong_configuration_leaves_all_as_it_was(launch, farm):
     port = free_port()
     daemon = launch(http_config(port, farm.addresses))
