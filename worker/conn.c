@@ -318,11 +318,13 @@ conn_read(struct conn *c, char *buf, size_t len)
             c->is_readable = c->has_hup;
             c->is_last = c->has_hup && !c->io.tls;
         }
+        c->has_read = true;
         shm_count(c->side == CONN_CLIENT ? &worker.row->client_in : &worker.row->backend_in,
                   (uint64_t)n);
         return n;
     }
     c->is_readable = false;
+    c->has_read &= c->io.tls != NULL; /* its reads need not ask the socket */
     if (n == IO_EOF) {
         c->is_eof = true;
     } else if (n == IO_ERROR) {

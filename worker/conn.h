@@ -68,7 +68,8 @@ struct conn {
     bool is_open : 1;
     bool is_watched : 1; /* in the event loop */
     bool is_readable : 1;
-    bool has_hup : 1; /* EV_CLOSED was seen: read to the end */
+    bool has_hup : 1;  /* EV_CLOSED was seen: read to the end */
+    bool has_read : 1; /* bytes came, and nothing has shown since that no reset came with them */
     bool is_last : 1; /* the peer has finished, and all before that has been read: is_eof is next */
     bool is_eof : 1;  /* the peer has finished; nothing more to read */
     bool is_broken : 1; /* reset or write error */
@@ -162,10 +163,10 @@ conn_run_later(struct conn *c);
 /* Has the peer, or the network, cut it? Asks the kernel, and is true once for one reset: act on it.
  * Where nothing is read, and behind what has been read, no event and no read tells it. */
 bool
-conn_has_been_reset(const struct conn *c);
+conn_has_been_reset(struct conn *c);
 /* More is expected from the peer. A reset that came together with data is not told by any event
  * (libevent reports errors as readable and writable, nothing else), so look again within
- * WORKER_VERIFY_MS. */
+ * WORKER_VERIFY_MS, once for what has been read. */
 void
 conn_verify_later(struct conn *c);
 /* Look at those that asked. */

@@ -12,10 +12,11 @@ static struct list unwatched_conns = LIST_INIT(unwatched_conns);
 static struct list unverified_conns = LIST_INIT(unverified_conns);
 
 bool
-conn_has_been_reset(const struct conn *c)
+conn_has_been_reset(struct conn *c)
 {
     int error = 0;
     socklen_t len = sizeof(error);
+    c->has_read = false;
     return getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0;
 }
 
@@ -30,7 +31,7 @@ conn_watch_later(struct conn *c)
 void
 conn_verify_later(struct conn *c)
 {
-    if (c->is_open && !c->is_readable && !c->is_eof && list_is_empty(&c->link)) {
+    if (c->is_open && c->has_read && !c->is_readable && !c->is_eof && list_is_empty(&c->link)) {
         list_add_tail(&unverified_conns, &c->link);
     }
 }
@@ -49,6 +50,7 @@ conn_verify_all(void)
     while (!list_is_empty(&all)) {
         struct conn *c = list_first(&all, struct conn, link);
         list_del(&c->link);
+        c->has_read = false;
         c->is_readable = true;
         c->on_event(c, CONN_READABLE);
         conn_flush_any();

@@ -141,7 +141,7 @@ receive(int fd, char *bytes, size_t len, int flags)
 static bool
 is_cut(struct greeting *g, ssize_t n)
 {
-    const struct conn *c = &g->conn;
+    struct conn *c = &g->conn;
     if (n > 0 && (c->has_hup || (n == (ssize_t)g->seen && conn_has_been_reset(c)))) {
         return true;
     }

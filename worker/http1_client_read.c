@@ -395,7 +395,7 @@ http1_client_read(struct http1_client *hc)
     }
     if (hc->state == CLIENT_IDLE && hc->requests > 0 && list_is_empty(&c->link)) {
         list_add_tail(&worker.idle_clients, &c->link); /* there was no next request after all */
-        if (conn_has_been_reset(c)) {
+        if (c->has_read && conn_has_been_reset(c)) {
             http1_client_close(hc);
             return;
         }

@@ -331,12 +331,10 @@ upstream_read(struct http1_upstream *hu)
     }
     if (is_ours(c)) {
         conn_flush_any();
-        /* behind a TLS handshake there may be tickets alone, and a reset with them */
-        bool has_read = hu->has_answered || c->io.tls;
         if (c->is_paused && !c->is_readable) {
             conn_resume(c);
         }
-        if (!is_held_up(hu) && hu->stream && has_read) {
+        if (!is_held_up(hu) && hu->stream) {
             conn_verify_later(c);
         }
     }
@@ -399,6 +397,8 @@ http1_upstream_attach(struct conn *c, struct stream *s, struct backend *b)
     hu->seen = 0;
     hu->ninterim = 0;
     conn_resume(c);
+    /* behind a TLS handshake there may be tickets alone, and a reset with them */
+    c->has_read |= c->io.tls != NULL;
     c->on_event = upstream_on_event;
     c->send_timeout_ms = s->policy->timeouts.send;
     s->server = (struct end){.ops = &upstream_ops, .conn = c};

@@ -407,15 +407,13 @@ client_on_event(struct conn *c, unsigned what)
     settle_block(hc);
     /* A reset may have come with what was read. */
     if (!hc->is_idle) {
-        if (hc->session->has_read) {
-            conn_verify_later(c);
-        }
+        conn_verify_later(c);
         return;
     }
     if (list_is_empty(&c->link)) {
         list_add_tail(&worker.idle_clients, &c->link);
     }
-    if (hc->session->has_read && conn_has_been_reset(c)) {
+    if (c->has_read && conn_has_been_reset(c)) {
         c->is_broken = true;
         http2_session_on_event(hc->session, CONN_BROKEN);
     }

@@ -19,9 +19,10 @@
 #define CREDIT_WINDOW  1
 #define CREDIT_MAX     (400 * CREDIT_FRAME) /* useless frames in one go */
 #define CREDIT_PER_S   (100 * CREDIT_FRAME)
-#define SERVER_STREAMS 100  /* to a backend, until its SETTINGS say */
-#define EXTRA_STREAMS  1000 /* of a client, each of which is refused; more than CREDIT_MAX allows \
-                             */
+#define SERVER_STREAMS 100 /* to a backend, until its SETTINGS say */
+#define EXTRA_STREAMS \
+    1000 /* of a client, each of which is refused; more than CREDIT_MAX allows \
+          */
 
 static struct list dead_sessions = LIST_INIT(dead_sessions);
 
@@ -598,7 +599,6 @@ read_frames(struct http2_session *ses)
         }
         ssize_t n = conn_read_scratch(c, WORKER_SCRATCH_BYTES, &bytes);
         if (n > 0) {
-            ses->has_read = true;
             http2_session_feed(ses, slice_of(bytes, (size_t)n));
         } else if (n != IO_AGAIN) {
             ses->side->on_over(ses, why_lost(ses));
@@ -618,7 +618,6 @@ http2_session_on_event(struct http2_session *ses, unsigned what)
     if (what & CONN_WRITABLE) {
         http2_session_mark(ses);
     }
-    ses->has_read = false;
     deliver_ready(ses);
     read_frames(ses);
 }

@@ -108,7 +108,6 @@ struct http2_session {
     uint64_t credit_ms;      /* when credit was counted last */
     uint32_t credit;         /* for useless frames that the peer may still send */
     enum reason over;        /* with is_over */
-    bool has_read;           /* bytes came with the last event */
     bool is_over;            /* nothing more is read; on_over() is due */
     bool has_goaway;         /* the peer will not answer further streams */
     bool is_going;           /* we have sent the last GOAWAY */

@@ -423,7 +423,7 @@ upstream_on_event(struct conn *c, unsigned what)
         hu->is_pinged = false;
     }
     http2_session_on_event(&hu->session, what);
-    if (c->is_open && hu->session.has_read && hu->session.nstreams > 0) {
+    if (c->is_open && hu->session.nstreams > 0) {
         conn_verify_later(c); /* a reset may have come with what was read */
     }
 }

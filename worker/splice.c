@@ -121,6 +121,7 @@ fill(struct splice_pipe *p, struct conn *from, uint64_t max)
         splice(from->io.fd, NULL, p->write_fd, NULL, want, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (n > 0) {
         p->bytes += (uint64_t)n;
+        from->has_read = true;
         shm_count(from->side == CONN_CLIENT ? &worker.row->client_in : &worker.row->backend_in,
                   (uint64_t)n);
         return n;
