@@ -147,7 +147,11 @@ static bool
 has_room(void)
 {
     uint64_t suppressed;
-    if (shm_slots_room(&master.shm, SHM_BACKEND) >= NAMES_ROOM) {
+    unsigned used = 0;
+    for (unsigned i = 0; i < master.current.conf->nupstreams; i++) {
+        used += master.current.conf->upstreams[i].nbackends;
+    }
+    if (shm_slots_room(&master.shm, SHM_BACKEND) >= (SHM_BACKENDS - used) / 4) {
         return true;
     }
     if (log_limit_pass(&names.full, clock_mono_ms(), LOG_EVERY_MS, &suppressed)) {

@@ -10,7 +10,8 @@
  * refused the change is forgotten: the monitor says it again.
  *
  * Each new address takes a slot of the segment, and gives it back only when no stream of an older
- * configuration runs any more. The last NAMES_ROOM slots are left to the operator's reloads.
+ * configuration runs any more. A quarter of those that the configuration in force leaves free is for
+ * the operator's reloads.
  */
 #ifndef MASTER_NAMES_H
 #define MASTER_NAMES_H
@@ -23,7 +24,6 @@
 #define NAMES_PAUSE_MS  500
 #define NAMES_REFILL_MS 5000
 #define NAMES_BURST     10
-#define NAMES_ROOM      (SHM_BACKENDS / 4)
 
 /* When reloads by names were. All zero: there was none. */
 struct names_pace {

@@ -266,6 +266,10 @@ def test_the_last_slots_are_not_for_changed_addresses(launch, dns, farm, scripte
         assert client.response().body == b"done"
     wait_places(daemon, [HOSTS[2]])
     assert ask(port) == (200, HOSTS[2])
+    # A large configuration leaves less, and follows its names all the same.
+    daemon.reload(many)
+    dns.put("web.test", A=HOSTS[3])
+    until(lambda: ask(port) == (200, HOSTS[3]), f"the fourth address; log:\n{daemon.log_text}", SLOW, 0.05)
 
 
 def test_two_upstreams_share_a_name(launch, dns, farm, scripted):
