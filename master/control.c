@@ -296,7 +296,9 @@ is_answered(const struct sockaddr_un *sun)
 {
     struct ucred peer = {0};
     socklen_t len = sizeof(peer);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct timeval wait = {.tv_sec = 1}; /* for room in its queue */
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
     bool answers = fd >= 0 && (connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) == 0 ||
                                errno == EAGAIN);
     if (answers && takeover_is_pending() &&

@@ -241,6 +241,12 @@ read_16(const unsigned char *at)
     return (unsigned)at[0] << 8 | at[1];
 }
 
+bool
+found_is_response(const unsigned char *message, size_t len)
+{
+    return len >= 12 && (message[2] & 0x80);
+}
+
 int
 found_least_ttl(const unsigned char *message, size_t len, uint32_t *ttl_s)
 {

@@ -47,6 +47,9 @@ void
 found_describe(const struct conf_found *a, unsigned na, const struct conf_found *b, unsigned nb,
                char *buf, size_t size);
 
+/* Is this DNS message a response (RFC 1035 4.1.1, QR), and not a question that came back? */
+bool
+found_is_response(const unsigned char *message, size_t len);
 /* The least time to live, in seconds, of the records in the answer section of a DNS message (RFC
  * 1035 4.1). 0, or -1: it is cut short or has no such record. */
 int

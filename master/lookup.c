@@ -244,6 +244,9 @@ on_srv(void *arg, int status, int timeouts, unsigned char *bytes, int len)
         ask_free(ask);
         return;
     }
+    if (status == ARES_SUCCESS && !found_is_response(bytes, (size_t)len)) {
+        status = ARES_EBADRESP;
+    }
     if (status == ARES_SUCCESS && found_least_ttl(bytes, (size_t)len, &ask->ttl_s) < 0) {
         status = len > 12 && bytes[6] == 0 && bytes[7] == 0 ? ARES_ENODATA : ARES_EBADRESP;
     }

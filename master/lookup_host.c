@@ -83,6 +83,9 @@ family_read(struct lookup_family *f, bool is_ipv6, int status, unsigned char *by
 {
     f->n = 0;
     f->ttl_s = UINT32_MAX;
+    if (status == ARES_SUCCESS && !found_is_response(bytes, (size_t)len)) {
+        status = ARES_EBADRESP;
+    }
     if (status == ARES_SUCCESS && !f->ips) {
         f->ips = calloc(LOOKUP_REPLY_MOST, sizeof(*f->ips));
         status = f->ips ? status : ARES_ENOMEM;

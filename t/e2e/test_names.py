@@ -386,7 +386,8 @@ def test_an_srv_target_that_cannot_be_asked_for_changes_nothing(launch, dns, far
 
 
 @pytest.mark.parametrize("how, result", [("nxdomain", "empty"), ("empty", "empty"), ("servfail", "failed"),
-                                         ("refused", "failed"), ("timeout", "failed"), ("garbage", "failed")])
+                                         ("refused", "failed"), ("timeout", "failed"), ("garbage", "failed"),
+                                         ("echo", "failed")])
 @pytest.mark.timeout(120)
 def test_a_bad_answer_keeps_the_last_good_one(launch, dns, farm, how, result):
     dns.put("web.test", A=HOSTS[:2])

@@ -268,6 +268,15 @@ START_TEST(a_message_that_is_cut_has_no_ttl)
 }
 END_TEST
 
+START_TEST(a_question_is_no_response)
+{
+    static const unsigned char response[12] = {1, 2, 0x81, 0x80}, question[12] = {1, 2, 0x01};
+    ck_assert(found_is_response(response, 12));
+    ck_assert(!found_is_response(response, 11));
+    ck_assert(!found_is_response(question, 12));
+}
+END_TEST
+
 START_TEST(an_answer_is_good_for_its_ttl_and_less_than_a_second)
 {
     static const struct {
@@ -426,6 +435,7 @@ names_suite(void)
     tcase_add_test(tc, a_change_is_described_within_its_room);
     tcase_add_test(tc, the_least_ttl_counts);
     tcase_add_test(tc, a_message_that_is_cut_has_no_ttl);
+    tcase_add_test(tc, a_question_is_no_response);
     tcase_add_test(tc, an_answer_is_good_for_its_ttl_and_less_than_a_second);
     tcase_add_test(tc, tries_after_failures_come_more_and_more_slowly);
     tcase_add_test(tc, answers_of_the_resolver);

@@ -104,7 +104,10 @@ class NameServer:
             return len(self.queries)
 
     def fail(self, name, how, kind=None):
-        """servfail, nxdomain, refused, timeout, garbage or empty: to every question, or to those of one type."""
+        """servfail, nxdomain, refused, timeout, garbage, echo (the question, with an answer) or empty.
+
+        To every question, or to those of one type.
+        """
         with self.lock:
             self.trouble[name] = (how, kind)
             return len(self.queries)
@@ -137,11 +140,10 @@ class NameServer:
             name = ".".join(labels)
         return found
 
-    def _message(self, ident, question, code, answers):
-        flags = 0x8180 | code
+    def _message(self, ident, question, code, answers, flags=0x8180):
         body = b"".join(wire_name(name) + struct.pack(">2HIH", TYPES[kind], 1, ttl, len(data)) + data
                         for name, kind, ttl, data in answers)
-        return struct.pack(">6H", ident, flags, 1, len(answers), 0, 0) + question + body
+        return struct.pack(">6H", ident, flags | code, 1, len(answers), 0, 0) + question + body
 
     def answer(self, packet, over):
         """Bytes to send back; None: nothing."""
@@ -154,6 +156,8 @@ class NameServer:
                 return None
             if how == "garbage":
                 return packet[:2] + b"\x81\x80" + b"\xff" * 40
+            if how == "echo":
+                return self._message(ident, question, 0, [(query.name, "A", 1, bytes([127, 0, 0, 99]))], 0x0100)
             if how == "empty":
                 return self._message(ident, question, 0, [])
             if how or query.name not in self.records:
