@@ -119,7 +119,8 @@ START_TEST(tcp_has_names_bytes_seconds_and_reason)
                                        "site/10\\.0\\.0\\.1:80 3 12 0\\.000000 backend_reset$");
     char before[ACCESS_LINE_MAX + 1];
     strcpy(before, line);
-    ck_assert_str_eq(put(CONF_ACCESS_COMBINED), before);
+    ck_assert_str_eq(strchr(put(CONF_ACCESS_COMBINED), ' '),
+                     strchr(before, ' ')); /* but the time */
 }
 END_TEST
 

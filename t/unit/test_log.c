@@ -74,9 +74,10 @@ END_TEST
 static void
 format_utc(char *buf, size_t size)
 {
-    time_t now = time(NULL);
+    struct timespec now; /* time() is some milliseconds behind it */
     struct tm tm;
-    strftime(buf, size, "%Y-%m-%dT%H:%M:%S", gmtime_r(&now, &tm));
+    clock_gettime(CLOCK_REALTIME, &now);
+    strftime(buf, size, "%Y-%m-%dT%H:%M:%S", gmtime_r(&now.tv_sec, &tm));
 }
 
 START_TEST(signal_handlers_write_utc)
