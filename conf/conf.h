@@ -136,9 +136,9 @@ struct conf_listener {
     struct conf_listener_timeouts timeouts;
     struct conf_page *pages; /* http */
     unsigned npages;
-    struct conf_router
-        *router; /* the routes that apply here, ordered; conf/router.h. tcp: by the
-                    server name of TLS that is passed through; NULL: there are none */
+    /* The routes that apply here, ordered; conf/router.h. tcp: by the server name of TLS that is
+     * passed through; NULL: there are none. */
+    struct conf_router *router;
 };
 
 /* TLS towards the backends of an upstream. */

@@ -109,6 +109,7 @@ target_of(const struct stream *s)
     return http->target.len > 0 ? http->target : http->req.target;
 }
 
+/* As the client has sent it, whatever a route drops. */
 static struct slice
 field(const struct stream *s, enum http_field_id id)
 {

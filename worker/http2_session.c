@@ -20,9 +20,8 @@
 #define CREDIT_MAX     (400 * CREDIT_FRAME) /* useless frames in one go */
 #define CREDIT_PER_S   (100 * CREDIT_FRAME)
 #define SERVER_STREAMS 100 /* to a backend, until its SETTINGS say */
-#define EXTRA_STREAMS \
-    1000 /* of a client, each of which is refused; more than CREDIT_MAX allows \
-          */
+/* Of a client, each of which is refused; more than CREDIT_MAX allows. */
+#define EXTRA_STREAMS 1000
 
 static struct list dead_sessions = LIST_INIT(dead_sessions);
 

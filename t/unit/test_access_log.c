@@ -3,10 +3,10 @@
  * test_access_log.c - an exchange as a line, in each format: bytes of clients, and what is cut.
  */
 #include <json-c/json.h>
-#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "t/unit/expect.h"
 #include "t/unit/suites.h"
 #include "worker/access_line.h"
 
@@ -51,15 +51,6 @@ put(enum conf_access_format format)
     line[n] = '\0';
     ck_assert_uint_eq(strlen(line), n);
     return line;
-}
-
-static void
-expect_match(const char *subject, const char *pattern)
-{
-    regex_t re;
-    ck_assert_int_eq(regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB), 0);
-    ck_assert_msg(regexec(&re, subject, 0, NULL, 0) == 0, "'%s' is not '%s'", subject, pattern);
-    regfree(&re);
 }
 
 /* The line as JSON, which it must be to the letter. */

@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "shared/log.h"
+#include "t/unit/expect.h"
 #include "t/unit/suites.h"
 
 #define TIME "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}[+-][0-9]{2}:[0-9]{2}"
@@ -44,15 +44,6 @@ written(void)
     ck_assert_int_ge(n, 0);
     text[n] = '\0';
     return text;
-}
-
-static void
-expect_match(const char *subject, const char *pattern)
-{
-    regex_t re;
-    ck_assert_int_eq(regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB), 0);
-    ck_assert_msg(regexec(&re, subject, 0, NULL, 0) == 0, "'%s' is not '%s'", subject, pattern);
-    regfree(&re);
 }
 
 START_TEST(line_has_time_level_process_and_event)
