@@ -153,10 +153,18 @@ slot_identity(const struct shm *shm, unsigned slot)
 static void
 state_store(struct health *health, unsigned slot, enum shm_health_state state)
 {
-    if (shm_health_get(health->shm, slot) == state) {
+    struct shm_health *h = &health->shm->h->backends[slot];
+    enum shm_health_state former = shm_health_get(health->shm, slot);
+    if (former == state) {
         return;
     }
-    shm_set(&health->shm->h->backends[slot].since_us, clock_wall_us());
+    uint64_t now = clock_wall_us();
+    shm_set(&h->since_us, now);
+    if (state == SHM_HEALTH_UNKNOWN) {
+        shm_set(&h->risen_us, 0);
+    } else if (state == SHM_HEALTH_UP && former == SHM_HEALTH_DOWN) {
+        shm_set(&h->risen_us, now);
+    }
     shm_health_set(health->shm, slot, state);
     shm_count(&health->shm->h->epoch, 1);
 }

@@ -98,7 +98,8 @@ next_ticket(const struct conf_pool *pool, const void *arg)
     return shm_cursor_next(worker.shm, s->pool->slot);
 }
 
-/* How much of its share b takes, in 1/1024: it grows after b has come up. */
+/* How much of its share b takes, in 1/1024: it grows after b was down. What has just been met has
+ * had its whole share already, while nothing was known of it. */
 static uint64_t
 ramp_of(const struct conf_backend *b)
 {
@@ -107,8 +108,8 @@ ramp_of(const struct conf_backend *b)
         return RAMP_WHOLE;
     }
     uint64_t now = clock_wall_us();
-    uint64_t since = shm_get(&worker.shm->h->backends[b->slot].since_us);
-    uint64_t elapsed = now > since ? now - since : 0;
+    uint64_t risen = shm_get(&worker.shm->h->backends[b->slot].risen_us);
+    uint64_t elapsed = now > risen ? now - risen : 0;
     if (elapsed >= length_us) {
         return RAMP_WHOLE;
     }

@@ -119,7 +119,7 @@ def delayed(seconds, body):
     return answer
 
 
-def ask_beside_each_other(port, clients, rounds):
+def ask_beside_each_other(port, clients, rounds, target="/"):
     """How long each request took, and who answered."""
     taken, names, lock = [], Counter(), threading.Lock()
 
@@ -127,7 +127,7 @@ def ask_beside_each_other(port, clients, rounds):
         with Client(port, record=False) as client:
             for _ in range(rounds):
                 began = time.monotonic()
-                name = client.ask().text
+                name = client.ask(target=target).text
                 with lock:
                     taken.append(time.monotonic() - began)
                     names[name] += 1
@@ -197,21 +197,56 @@ def test_a_failed_connect_may_fall_back_to_a_backup(launch, scripted):
         assert client.ask("POST", body=b"once").text == "backup"
 
 
-@pytest.mark.parametrize("algorithm", ["round_robin", "least_conn", "random_two"])
-def test_a_backend_that_comes_up_is_given_a_growing_share(launch, scripted, algorithm):
+RAMPED = ["round_robin", "least_conn", "random_two"]
+
+
+def ramped_config(port, backends, slow_start):
+    """An upstream for each algorithm that knows of slow_start, all with the same backends."""
+    upstreams = {name: {"backends": [{"address": b.address} for b in backends], "algorithm": name,
+                        "slow_start": slow_start, "health_check": QUICK_CHECK} for name in RAMPED}
+    return {"listeners": [{"name": "web", "address": f"127.0.0.1:{port}"}], "upstreams": upstreams,
+            "routes": [{"path": f"/{name}", "upstream": name} for name in RAMPED], "workers": 2}
+
+
+def share_of_new(port, algorithm):
+    _, names = ask_beside_each_other(port, 8, 30, f"/{algorithm}")
+    return names["new"] / sum(names.values())
+
+
+def wait_health(akashd, backend, up):
+    """As the upstreams of ramped_config see it."""
+    akashd.wait_metric("akash_backend_up", lambda v: v == (len(RAMPED) if up else 0),
+                       backend=backend.address)
+
+
+def test_a_backend_that_comes_back_is_given_a_growing_share(launch, scripted):
+    """In 8 s from 0.1/1.1 of the requests to a half; 0.4 of them after 5.3 s."""
     old, new = scripted(delayed(0.002, b"old")), scripted(delayed(0.002, b"new"))
     port = free_port()
-    akashd = launch(http_config(port, [old, new], {"algorithm": algorithm, "slow_start": "4s",
-                                                   "health_check": QUICK_CHECK}, workers=2))
-    akashd.wait_metric("akash_backend_up", lambda v: v == 2)
+    akashd = launch(ramped_config(port, [old, new], "8s"))
+    for name in RAMPED:
+        akashd.wait_log(f"backend {name}/{old.address} unknown -> up")
     new.refuse()
-    akashd.wait_metric("akash_backend_up", lambda v: v == 0, backend=new.address)
+    wait_health(akashd, new, up=False)
     new.accept_again()
-    akashd.wait_metric("akash_backend_up", lambda v: v == 1, backend=new.address)
+    wait_health(akashd, new, up=True)
+    first = {name: share_of_new(port, name) for name in RAMPED}
+    assert all(0 < share < 0.4 for share in first.values()), first
+    for name in RAMPED:
+        until(lambda: share_of_new(port, name) > 0.4, f"the whole share of {name}")
 
-    def share():
-        _, names = ask_beside_each_other(port, 8, 30)
-        return names["new"] / sum(names.values())
-    first = share()
-    assert first < 0.4, f"{first:.2f} of the requests at once"
-    until(lambda: share() > 0.4, "the whole share")
+
+def test_a_backend_that_was_never_down_has_its_whole_share(launch, scripted):
+    """Nothing grows when akashd starts, nor when a backend is added."""
+    old, new = scripted(delayed(0.002, b"old")), scripted(delayed(0.002, b"new"))
+    port = free_port()
+    akashd = launch(ramped_config(port, [old], "3s"))
+    for name in RAMPED:
+        akashd.wait_log(f"backend {name}/{old.address} unknown -> up")
+    seen_up = time.monotonic()
+    until(lambda: time.monotonic() - seen_up > 3, "nothing of what is old grows any more")
+    akashd.reload(ramped_config(port, [old, new], "3s"))
+    for name in RAMPED:
+        akashd.wait_log(f"backend {name}/{new.address} unknown -> up")
+    shares = {name: share_of_new(port, name) for name in RAMPED}
+    assert all(share > 0.3 for share in shares.values()), shares
