@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import PATIENCE, Client, Reset, Silence, free_port, tcp_config, until
+from harness import PATIENCE, Client, Reset, Silence, at_pace, free_port, tcp_config, until
 from harness.akashd import is_sanitized
 from harness.fronts import FRONTS
 from harness.raw import RawBackend
@@ -407,13 +407,14 @@ def test_bulk_does_not_grow_the_worker(pair):
 
 def fill_until_blocked(*socks):
     """Send into each until none takes more for a while; the number of bytes."""
-    sent, last_progress = 0, time.monotonic()
+    sent = looks = 0
     for sock in socks:
         sock.setblocking(False)
-    while time.monotonic() - last_progress < 0.2:
+    while looks < 5:  # not a time: a pause of the machine is one long look
+        looks += 1
         for sock in select.select([], socks, [], 0.05)[1]:
             sent += sock.send(b"w" * 65536)
-            last_progress = time.monotonic()
+            looks = 0
     return sent
 
 
@@ -489,7 +490,7 @@ def test_a_black_hole_ends_by_the_connect_timeout(make_pair):
     began = time.monotonic()
     assert_reset(pair.port)
     taken = time.monotonic() - began
-    assert 0.4 <= taken < 2, f"ended after {taken:.2f} s"
+    assert 0.4 <= taken < 5, f"ended after {taken:.2f} s"
     pair.akashd.wait_metric("akash_failures_total", lambda v: v == 1, reason="connect_timeout")
     pair.akashd.wait_metric("akash_backend_failures_total", lambda v: v == 1)
 
@@ -582,12 +583,12 @@ def test_an_idle_tunnel_ends_by_the_smaller_timeout(make_pair, listener, upstrea
     pair = make_pair(listener={"timeouts": {"tunnel": seconds.get(listener, listener)}},
                      upstream={"timeouts": {"tunnel": seconds.get(upstream, upstream)}})
     client, server = pair.open()
+    began = time.monotonic()
     send(client, b"x")
     assert server.take(1) == b"x"
-    began = time.monotonic()
     client.ended()
     taken = time.monotonic() - began
-    assert 0.45 <= taken < 2, f"ended after {taken:.2f} s"
+    assert 0.43 <= taken < 5, f"ended after {taken:.2f} s"
     server.wait_end()
     pair.akashd.wait_metric("akash_failures_total", lambda v: v == 1, reason="tunnel_idle")
 
@@ -595,13 +596,21 @@ def test_an_idle_tunnel_ends_by_the_smaller_timeout(make_pair, listener, upstrea
 @pytest.mark.parametrize("who", ["client", "server"])
 def test_bytes_of_either_side_keep_a_tunnel_alive(make_pair, who):
     pair = make_pair(listener={"timeouts": {"tunnel": "700ms"}})
-    client, server = pair.open()
-    talker, hearer = (client, server) if who == "client" else (server, client)
-    for _ in range(10):
-        send(talker, b".")
-        assert hearer.take(1) == b"."
-        with pytest.raises(Silence):
-            talker.fill(0.2)
+
+    def attempt(beat):
+        client, server = pair.open()
+        talker, hearer = (client, server) if who == "client" else (server, client)
+        for _ in range(10):
+            beat()
+            send(talker, b".")
+            assert hearer.take(1) == b"."
+            beat()
+            try:
+                pytest.fail(f"the tunnel ended: {talker.fill(0.2)}")
+            except Silence:
+                pass
+        return client
+    client = at_pace(attempt, 0.3)
     assert client.ended() in ("fin", "rst")
 
 
@@ -630,20 +639,24 @@ def test_a_reader_that_stands_still_ends_by_the_send_timeout(make_pair):
 
 def test_a_slow_reader_that_makes_progress_is_not_cut(make_pair):
     pair = make_pair(upstream={"timeouts": {"send": "600ms"}})
-    client, server = pair.open(record=False)
-    server.record = False
-    sender = threading.Thread(target=send_pattern, args=(client, 12 * MEGABYTE, "slow"))
-    sender.start()
-    began, h = time.monotonic(), hashlib.sha256()
-    while True:
-        if not server.buf and not server.fill(5):
-            break
-        h.update(server.buf)
-        server.buf.clear()
-        if time.monotonic() - began < 2:
-            wait_queue_settled(server.sock)
-    sender.join()
-    assert h.hexdigest() == digest_of(12 * MEGABYTE, "slow")
+
+    def attempt(beat):
+        client, server = pair.open(record=False)
+        server.record = False
+        sender = threading.Thread(target=send_pattern, args=(client, 12 * MEGABYTE, "slow"))
+        sender.start()
+        began, h = time.monotonic(), hashlib.sha256()
+        try:
+            while server.buf or server.fill(5):
+                beat()
+                h.update(server.buf)
+                server.buf.clear()
+                if time.monotonic() - began < 2:
+                    wait_queue_settled(server.sock)
+        finally:
+            sender.join()
+        assert h.hexdigest() == digest_of(12 * MEGABYTE, "slow")
+    at_pace(attempt, 0.25)
 
 
 # -- addresses

@@ -11,10 +11,10 @@ from .load import Load
 from .peers import Nginx, curl
 from .site import PLAIN_WAYS, WAYS, Site, Way
 from .traffic import CounterWatch, Echo, Farm, Streams
-from .wire import PATIENCE, Malformed, Reset, Silence, free_port, until
+from .wire import PATIENCE, Malformed, Reset, Silence, at_pace, free_port, until
 
 __all__ = [
     "Akashd", "Authority", "BACKS", "Client", "CounterWatch", "Echo", "FRONTS", "Farm", "Gate", "Load", "Malformed",
-    "NameServer", "Nginx", "PATIENCE", "PLAIN_WAYS", "Reset", "ScriptedBackend", "Silence", "Site", "Streams", "adopt_orphans", "curl", "free_port",
-    "http_config", "server_context", "tcp_config", "until", "WAYS", "Way",
+    "NameServer", "Nginx", "PATIENCE", "PLAIN_WAYS", "Reset", "ScriptedBackend", "Silence", "Site", "Streams", "adopt_orphans",
+    "at_pace", "curl", "free_port", "http_config", "server_context", "tcp_config", "until", "WAYS", "Way",
 ]

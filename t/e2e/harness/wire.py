@@ -53,6 +53,25 @@ def until(condition, what="condition", deadline=PATIENCE, pause=0.005):
         time.sleep(pause)
 
 
+def at_pace(attempt, most, tries=5):
+    """The value of attempt(beat): for what holds a short deadline off, or must be done before it strikes.
+
+    attempt calls beat() at each of its steps. When it fails although no two steps lay more than so many seconds
+    apart, it has failed. When they did, the machine stood still for so long that the deadline had every right to
+    strike, and it begins anew; what took as long as a wait that runs out is no such pause.
+    """
+    for left in reversed(range(tries)):
+        beats = [time.monotonic()]
+        try:
+            return attempt(lambda: beats.append(time.monotonic()))
+        except (AssertionError, Ended, Reset, OSError):
+            beats.append(time.monotonic())
+            longest = max(b - a for a, b in zip(beats, beats[1:]))
+            if not left or not most < longest < PATIENCE / 2:
+                raise
+            print(f"begun anew: {longest:.2f} s between two steps")
+
+
 # Below the range for outgoing connections, so that no connect() of another test takes a port between
 # free_port() and the daemon's bind.
 PORTS = range(10000, 32700)
