@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import FRONTS, PATIENCE, Client, Silence, free_port, http_config, until
+from harness import FRONTS, PATIENCE, Client, Silence, at_pace, free_port, http_config, until
 from harness.client import build
 from harness.raw import RawBackend
 
@@ -345,10 +345,10 @@ def test_reset_is_passed_on(site, who):
 @pytest.mark.parametrize("listener, upstream", [("500ms", "1h"), ("1h", "500ms"), ("500ms", 0), (0, "500ms")])
 def test_silence_ends_it_by_the_smaller_timeout(make_site, listener, upstream):
     site = make_site(listener={"timeouts": {"tunnel": listener}}, upstream={"timeouts": {"tunnel": upstream}})
-    client, server = site.open()
     began = time.monotonic()
+    client, server = site.open()
     assert client.ended() == server.wait_end() == "rst"
-    assert 0.4 <= time.monotonic() - began < 3
+    assert 0.4 <= time.monotonic() - began < 5
     site.wait_failure("tunnel_idle")
 
 
@@ -356,14 +356,22 @@ def test_silence_ends_it_by_the_smaller_timeout(make_site, listener, upstream):
 def test_bytes_of_either_side_keep_it_alive(make_site, who):
     """No other deadline of HTTP ends it either."""
     short = {"request_body": "300ms", "header": "300ms", "idle": "300ms", "tunnel": "700ms"}
-    site = make_site(listener={"timeouts": short},
-                     upstream={"timeouts": {"response": "300ms", "response_body": "300ms", "total": "1s"}})
-    client, server = site.open()
-    talker, hearer = (client, server) if who == "client" else (server, client)
-    for _ in range(10):
-        send(talker, b".")
-        assert hearer.take(1) == b"."
-        assert says_nothing(talker)
+
+    def attempt(beat):
+        site = make_site(listener={"timeouts": short},
+                         upstream={"timeouts": {"response": "300ms", "response_body": "300ms", "total": "1s"}})
+        beat()
+        client, server = site.open()
+        beat()
+        talker, hearer = (client, server) if who == "client" else (server, client)
+        for _ in range(10):
+            send(talker, b".")
+            assert hearer.take(1) == b"."
+            beat()
+            assert says_nothing(talker)
+            beat()
+        return site, client
+    site, client = at_pace(attempt, 0.28)
     assert client.ended() == "rst"
     site.wait_failure("tunnel_idle")
 
@@ -384,14 +392,18 @@ def test_reader_that_stands_still_ends_it(make_site):
 
 
 def test_shutdown_cuts_it_after_the_drain_timeout(make_site):
-    site = make_site(drain_timeout="1s")
-    client, server = site.open()
-    site.akashd.send(15)
-    send(client, b"still")
-    assert server.take(5) == b"still"
-    began = time.monotonic()
+    def attempt(beat):
+        site = make_site(drain_timeout="1s")
+        client, server = site.open()
+        beat()
+        began = time.monotonic()
+        site.akashd.send(15)
+        send(client, b"still")
+        assert server.take(5) == b"still"
+        return site, client, server, began
+    site, client, server, began = at_pace(attempt, 0.7)
     assert client.ended() == server.wait_end() == "rst"
-    assert 0.5 < time.monotonic() - began < 4
+    assert 0.5 < time.monotonic() - began < 5
     assert site.akashd.wait_exit() == 0
 
 
@@ -411,19 +423,24 @@ def test_shutdown_waits_for_its_end(make_site):
 
 @pytest.mark.parametrize("what", ["backend", "listener"])
 def test_tunnel_whose_backend_or_listener_left_ends_by_the_retire_timeout(make_site, what):
-    site = make_site(retire_timeout="1s")
-    client, server = site.open()
-    if what == "backend":
-        after = {**site.config, "upstreams": {"site": {"backends": [{"address": "127.0.0.1:9"}]}}}
-    else:
-        after = {**site.config, "listeners": [{**site.config["listeners"][0], "name": "other",
-                                               "address": f"127.0.0.1:{free_port()}"}]}
-    site.akashd.reload(after)
-    began = time.monotonic()
-    send(client, b"still")
-    assert server.take(5) == b"still"
+
+    def attempt(beat):
+        site = make_site(retire_timeout="1s")
+        client, server = site.open()
+        if what == "backend":
+            after = {**site.config, "upstreams": {"site": {"backends": [{"address": "127.0.0.1:9"}]}}}
+        else:
+            after = {**site.config, "listeners": [{**site.config["listeners"][0], "name": "other",
+                                                   "address": f"127.0.0.1:{free_port()}"}]}
+        beat()
+        began = time.monotonic()
+        site.akashd.reload(after)
+        send(client, b"still")
+        assert server.take(5) == b"still"
+        return site, client, server, began
+    site, client, server, began = at_pace(attempt, 0.7)
     assert client.ended() == server.wait_end() == "rst"
-    assert 0.5 < time.monotonic() - began < 4
+    assert 0.5 < time.monotonic() - began < 5
     site.wait_failure("drain_cut")
 
 

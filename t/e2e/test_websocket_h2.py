@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Extended CONNECT (RFC 8441): tunnels over HTTP/2, and in every combination of versions."""
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -8,7 +9,7 @@ import time
 import pytest
 from h2.settings import SettingCodes
 
-from harness import FRONTS, Reset, Silence, free_port, http_config
+from harness import FRONTS, Reset, Silence, at_pace, free_port, http_config
 from harness.backs import BACKS
 from harness.fronts import FRONTS_OF_2
 from harness.h2frames import END_HEADERS, END_STREAM, Code, block, data, headers
@@ -224,15 +225,20 @@ def test_tunnel_that_is_not_read_stalls_no_other(make_site):
 
 
 def test_silence_ends_the_stream_and_not_the_connection(make_site):
-    site = make_site(listener={"timeouts": {"tunnel": "600ms", "request_body": "200ms"}})
-    client, server = site.open()
-    for _ in range(3):
-        assert says_nothing(server.wire, 0.3)
-        client.send(b".")
-        assert server.take(1) == b"."
-    began = time.monotonic()
+    def attempt(beat):
+        site = make_site(listener={"timeouts": {"tunnel": "800ms", "request_body": "200ms"}})
+        client, server = site.open()
+        for _ in range(4):
+            beat()
+            assert says_nothing(server.wire, 0.3)
+            beat()
+            began = time.monotonic()
+            client.send(b".")
+            assert server.take(1) == b"."
+        return site, client, server, began
+    site, client, server, began = at_pace(attempt, 0.36)
     assert client.wait_end() == "rst" and server.wait_end() == "rst"
-    assert 0.4 < time.monotonic() - began < 3
+    assert 0.6 < time.monotonic() - began < 5
     site.akashd.wait_metric("akash_failures_total", lambda v: v == 1, reason="tunnel_idle")
     assert site.open()
 
@@ -259,11 +265,15 @@ def test_shutdown_warns_and_lets_the_tunnel_end(make_site):
 
 
 def test_tunnel_of_a_removed_backend_ends_by_the_retire_timeout(make_site):
-    site = make_site(retire_timeout="1s")
-    client, server = site.open()
-    site.akashd.reload({**site.config, "upstreams": {"site": {"backends": [{"address": "127.0.0.1:9"}]}}})
-    client.send(b"still")
-    assert server.take(5) == b"still"
+    def attempt(beat):
+        site = make_site(retire_timeout="1s")
+        client, server = site.open()
+        beat()
+        site.akashd.reload({**site.config, "upstreams": {"site": {"backends": [{"address": "127.0.0.1:9"}]}}})
+        client.send(b"still")
+        assert server.take(5) == b"still"
+        return site, client, server
+    site, client, server = at_pace(attempt, 0.7)
     assert client.wait_end() == server.wait_end() == "rst"
     site.akashd.wait_metric("akash_failures_total", lambda v: v == 1, reason="drain_cut")
 
@@ -494,17 +504,24 @@ def test_half_closed_tunnel_goes_with_the_connection_too(launch, back2):
 
 
 def test_silence_ends_a_tunnel_to_an_http2_backend(launch, back2):
-    short = {"timeouts": {"tunnel": "600ms", "response_body": "200ms", "response": "200ms"}}
-    akashd, client, backend = launch_before(launch, back2, FRONTS[0], echo, upstream=short)
-    with client:
-        _, tunnel = ask(client, FRONTS[0])
-        for _ in range(4):
-            assert client.quiet(0.3)
-            tunnel.send(b".")
-            assert tunnel.take(1) == b"."
-        assert tunnel.wait_end() == "rst"
-        akashd.wait_metric("akash_failures_total", lambda v: v == 1, reason="tunnel_idle")
-    backend.close()
+    short = {"timeouts": {"tunnel": "800ms", "response_body": "300ms", "response": "300ms"}}
+
+    def attempt(beat):
+        akashd, client, backend = launch_before(launch, back2, FRONTS[0], echo, upstream=short)
+        with client, contextlib.closing(backend):
+            beat()
+            status, tunnel = ask(client, FRONTS[0])
+            assert status == 101
+            for _ in range(4):
+                beat()
+                assert client.quiet(0.3)
+                beat()
+                tunnel.send(b".")
+                assert tunnel.take(1) == b"."
+            beat()
+            assert tunnel.wait_end() == "rst"
+            akashd.wait_metric("akash_failures_total", lambda v: v == 1, reason="tunnel_idle")
+    at_pace(attempt, 0.36)
 
 
 def test_large_transfer_both_ways_at_once_stays_whole(launch, back2):
