@@ -431,14 +431,13 @@ def test_next_backend_is_tried(make_site, scripted, raw, authority, pair, act, w
 
 def test_stalled_handshake_runs_into_the_connect_timeout(make_site, scripted, raw, authority, pair):
     silent, good = Nasty(raw(), lambda wire: None), scripted(tls=server_context(pair))
-    site = make_site([silent, good], {"ca": str(authority.file)}, timeouts={"connect": "400ms"})
-    waits = []
+    site = make_site([silent, good], {"ca": str(authority.file)}, timeouts={"connect": "800ms"})
     for _ in range(4):
-        began = time.monotonic()
+        before, began = silent.count, time.monotonic()
         assert site.ask().body == b"ok"
-        waits.append(time.monotonic() - began)
-    assert silent.count >= 2
-    assert sum(w >= 0.4 for w in waits) == silent.count and max(waits) < 5
+        took = time.monotonic() - began
+        assert took < 5 and (took >= 0.8 or silent.count == before)
+    assert 2 <= silent.count <= 4
     site.backends = [silent]
     site.akashd.reload(site.config({"ca": str(authority.file)}))
     answer = site.ask()

@@ -86,7 +86,8 @@ def test_a_failed_probe_opens_it_again_for_longer(guarded):
     trip(akashd)
     until(lambda: ask(akashd, 2) and len(lines(akashd, "breaker opens")) >= 3, "relapses")
     waits = [int(line.split("opens for ")[1].split(" ms")[0]) for line in lines(akashd, "breaker opens")][:3]
-    assert [round(w, -1) for w in waits] == [300, 600, 1200], waits
+    # What is left of it when that is said: most of it, unless the machine paused just then.
+    assert [-(-w // 100) for w in waits] == [3, 6, 12], waits
 
 
 def why_it_opened(akashd):

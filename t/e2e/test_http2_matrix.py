@@ -18,12 +18,27 @@ PAIRS = [Way(FRONT[front], BACK[back]) for front in ("http", "h2c", "h2") for ba
 
 @pytest.fixture(scope="module", params=PAIRS, ids=lambda way: way.name)
 def way_site(request):
-    """The fixture of conftest.py, over all pairs, with a short deadline for answers and for bodies."""
+    """The fixture of conftest.py, over all pairs."""
+    made = Site(request.param.front, request.param.back)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module", params=PAIRS, ids=lambda way: way.name)
+def hasty_way_site(request):
+    """The same with a short deadline for answers and for bodies."""
     way = request.param
     made = Site(way.front, way.back, upstream={"timeouts": {"response": "500ms", "response_body": "500ms"}},
                 listener={"timeouts": {"request_body": "500ms"}})
     yield made
     made.close()
+
+
+@pytest.fixture
+def hasty_site(hasty_way_site):
+    hasty_way_site.fresh()
+    yield hasty_way_site
+    hasty_way_site.akashd.assert_clean()
 
 
 def abandon(client):
@@ -153,30 +168,30 @@ def test_answer_that_breaks_off_is_cut_visibly(shared_site, framing):
     assert is_usable(shared_site, client)
 
 
-def test_answer_that_does_not_come_is_504(shared_site):
-    shared_site.backend.answer(answers.stall())
-    client = shared_site.client()
+def test_answer_that_does_not_come_is_504(hasty_site):
+    hasty_site.backend.answer(answers.stall())
+    client = hasty_site.client()
     answer = client.ask("POST", body=b"order")
     assert answer.status == 504 and "response_timeout" in answer.text
-    assert shared_site.backend.requests[0].gone.wait(PATIENCE)
-    assert is_usable(shared_site, client)
+    assert hasty_site.backend.requests[0].gone.wait(PATIENCE)
+    assert is_usable(hasty_site, client)
 
 
-def test_answer_that_stops_is_cut_by_its_deadline(shared_site):
-    shared_site.backend.answer(answers.stall(answers.head(fields=[("Content-Length", 10)]) + b"hello"))
-    client = shared_site.client()
+def test_answer_that_stops_is_cut_by_its_deadline(hasty_site):
+    hasty_site.backend.answer(answers.stall(answers.head(fields=[("Content-Length", 10)]) + b"hello"))
+    client = hasty_site.client()
     answer = client.ask()
     assert answer.status == 200 and answer.body == b"hello" and not answer.complete
-    assert is_usable(shared_site, client)
+    assert is_usable(hasty_site, client)
 
 
-def test_upload_that_stops_is_408(shared_site):
-    client = shared_site.client()
+def test_upload_that_stops_is_408(hasty_site):
+    client = hasty_site.client()
     client.send(build("POST", "/", [("Content-Length", 10)]) + b"a")
     answer = client.response("POST")
     assert answer.status == 408 and "body_timeout" in answer.text
-    assert is_usable(shared_site, client)
-    assert not [r for r in shared_site.backend.requests if r.target == "/" and r.complete]
+    assert is_usable(hasty_site, client)
+    assert not [r for r in hasty_site.backend.requests if r.target == "/" and r.complete]
 
 
 def test_stalled_exchange_does_not_hold_up_another(shared_site):

@@ -282,8 +282,14 @@ def test_cap_counts_connections(make):
 
 def test_idle_connection_is_closed(make):
     site = make(upstream={"keepalive": {"idle": "300ms"}})
-    site.fence()
+    gate = Gate()
+    site.backend.answer(gate.hold())
+    client = site.client()
+    client.request("GET", "/")
+    gate.wait_waiting(1)
     wait_open(site, 1)
+    gate.release()
+    assert client.response().status == 200
     wait_open(site, 0)
     assert site.backend.connections[0].quiet_end.wait(10)
     assert site.backend.connections[0].side.goaway is not None
@@ -613,7 +619,7 @@ def test_backend_of_http1_is_refused_and_the_next_one_asked(launch):
 
 
 def test_response_timeout_is_of_one_stream(make):
-    site = make(upstream={"timeouts": {"response": "400ms"}})
+    site = make(upstream={"timeouts": {"response": "1s"}})
     held = threading.Event()
     site.backend.answer(lambda x: x.wait(held))
     client = site.client()

