@@ -437,7 +437,8 @@ def test_injection_never_makes_a_request(site, name):
         peer.put(headers(1, block(fields), END_HEADERS if frames else END_HEADERS | END_STREAM), *frames)
         peer.expect_stream_error(1, Code.PROTOCOL_ERROR)
     site.fence()
-    whole = [r for r in site.backend.requests if r.complete and r.target != "/fence"]
+    # what was under way when the attack above ended may still come
+    whole = [r for r in site.backend.requests if r.complete and r.target not in ("/fence", "/work")]
     assert whole == [] and site.backend.malformed == []
     if "trailer" not in name and "length" not in name:
         assert b"evil" not in site.backend.received.lower()
