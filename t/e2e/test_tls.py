@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from harness import PATIENCE, ScriptedBackend, backend as answers, curl, free_port, http_config, until
 from harness.client import Client, build
-from harness.fronts import Authority
+from harness.fronts import IGNORE_EOF, Authority
 from harness.wire import Ended, Reset
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -43,6 +43,7 @@ def certificates(*pairs):
 def context_of(version=None, client_pair=None, ciphers=None, alpn=None):
     """A client that takes any certificate; tests look at what they were shown."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.options &= ~IGNORE_EOF
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     if version:

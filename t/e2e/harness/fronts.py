@@ -23,6 +23,10 @@ from .h2client import H2Client
 from .h2frames import FramePeer
 
 
+# Python lets OpenSSL 3 take a truncation for an orderly end; here it is an error.
+IGNORE_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 1 << 7)
+
+
 class Authority:
     """A certificate authority of the test run."""
 
@@ -74,6 +78,7 @@ class Authority:
 
     def client_context(self, verify=True):
         context = ssl.create_default_context(cafile=str(self.file))
+        context.options &= ~IGNORE_EOF
         if not verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -83,7 +88,7 @@ class Authority:
 def server_context(pair, client_ca=None, version=None, alpn=None):
     """For ScriptedBackend(tls=): what a server with that (certificate, key) does."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 1 << 7)  # a truncation is an error
+    context.options &= ~IGNORE_EOF
     context.load_cert_chain(*pair)
     if client_ca:
         context.load_verify_locations(str(client_ca))
