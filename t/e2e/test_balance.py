@@ -286,7 +286,8 @@ def test_ip_hash_moves_only_the_clients_of_a_backend_that_went_away(launch, scri
     for backend in backends.values():
         akashd.wait_metric("akash_backend_up", lambda v: v == 1, backend=backend.address)
     first = homes(port, backends, times=3)
-    assert all(n >= 20 for n in Counter(first.values()).values()) and len(set(first.values())) == 3
+    # Ports are part of the hash: 40 each on average, and fewer than 14 in one of thirty million runs.
+    assert all(n >= 14 for n in Counter(first.values()).values()) and len(set(first.values())) == 3
     backends["b"].kill()
     akashd.wait_metric("akash_backend_up", lambda v: v == 0, backend=backends["b"].address)
     without = homes(port, ("a", "c"))
@@ -303,7 +304,7 @@ def test_ip_hash_follows_weights_and_survives_a_restart(launch, scripted):
     config = http_config(port, weighted(backends.values(), [1, 4]), {"algorithm": "ip_hash"}, workers=2)
     akashd = launch(config)
     first = homes(port, backends)
-    assert 8 <= Counter(first.values())["light"] <= 42
+    assert 4 <= Counter(first.values())["light"] <= 50  # 24 on average; beyond that in one of thirty million runs
     akashd.stop()
     launch(config)
     assert homes(port, backends) == first

@@ -294,7 +294,7 @@ def test_silent_stream_ends_by_the_tunnel_timeout(make_setup):
 
 
 def test_stream_that_outlasts_the_drain_time_is_unavailable(make_setup):
-    setup = make_setup(drain_timeout="500ms")
+    setup = make_setup(drain_timeout="1500ms")
     feed = Feed()
     answers = setup.calls.both_streams("Mirror")(feed)
     feed.put(b"a")

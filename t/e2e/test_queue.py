@@ -70,10 +70,10 @@ def test_200_clients_share_ten_connections_and_nobody_starves(capped):
     def run(number):
         with Client(akashd.port, record=False) as client:
             for _ in range(10):
-                began = time.monotonic()
+                before = len(done)
                 code = client.ask().status
                 with lock:
-                    done.append((number, code, time.monotonic() - began))
+                    done.append((number, code, len(done) - before))
     threads = [threading.Thread(target=run, args=(n,)) for n in range(200)]
     for thread in threads:
         thread.start()
@@ -82,8 +82,9 @@ def test_200_clients_share_ten_connections_and_nobody_starves(capped):
     assert Counter(code for _, code, _ in done) == {200: 2000}
     assert work.peak <= 10
     assert Counter(n for n, _, _ in done) == {n: 10 for n in range(200)}
-    slowest, typical = max(t for _, _, t in done), sorted(t for _, _, t in done)[1000]
-    assert slowest < max(10 * typical, 2), f"slowest {slowest:.2f} s, median {typical:.2f} s"
+    # By the answers that others got meanwhile, for the time also says how busy the machine was.
+    most = max(others for _, _, others in done)
+    assert most < 1000, f"one request was overtaken by {most} of 2,000"
     assert open_connections(akashd) <= 10
 
 

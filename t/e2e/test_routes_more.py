@@ -107,7 +107,7 @@ def test_pattern_that_takes_too_long_is_bounded_and_told(town):
     assert town.ask(target="/aaa", host="slow.test").text == "number"
     begin = time.monotonic()
     answer = town.ask(target="/" + "a" * 2000 + "b", host="slow.test")
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 5
     assert answer.status == 500 and "internal" in answer.text
     town.akashd.wait_log(r'regular expression "\^\(/\|a\+\)\+\$" took too long')
     assert town.ask(target="/next").text == "site"
