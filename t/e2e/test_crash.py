@@ -43,7 +43,7 @@ def freeze(process):
     until(lambda: stat(process.pid)[:1] == ["T"], "the stop")
 
 
-def successor(akashd, index, former, port, deadline=5):
+def successor(akashd, index, former, port, deadline=10):
     """Wait until another process with this index holds a listening socket of port."""
     def there():
         worker = akashd.workers().get(index)
@@ -53,7 +53,7 @@ def successor(akashd, index, former, port, deadline=5):
 
 # -- a worker
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 def test_twenty_killed_workers_break_their_own_connections_and_nothing_else(launch, farm):
     """Each is stopped first, so that it is known which connections are its own; then killed."""
     port, count = free_port(), 4
@@ -162,7 +162,7 @@ def test_worker_that_dies_again_and_again_is_waited_for_and_served_around(launch
     load = Load(port, fresh=8, check=farm.check)
     ports, before = set(), len(akashd.log)
     for _ in range(6):
-        victim = until(lambda: (w := akashd.workers().get(0)) and listens(w.pid, port) and w, "worker 0", 5)
+        victim = until(lambda: (w := akashd.workers().get(0)) and listens(w.pid, port) and w, "worker 0")
         freeze(victim)
         ports |= clients_of(victim.pid, port)
         victim.kill()
@@ -200,7 +200,7 @@ def test_tunnels_of_the_other_worker_live_on(launch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_stuck_worker_is_replaced_and_its_queue_served(launch, farm):
     port = free_port()
     akashd = launch(http_config(port, farm.addresses, workers=2))
@@ -214,7 +214,7 @@ def test_stuck_worker_is_replaced_and_its_queue_served(launch, farm):
     akashd.wait_log("worker 0: stuck: no sign of life for 10 s", 20)
     assert 9 < since() < 16
     fresh = successor(akashd, 0, victim, port)
-    assert since() < 20 and not victim.alive and other.alive
+    assert since() < 25 and not victim.alive and other.alive
     assert [c.response().status for c in clients] == [200] * 20
     assert fresh.alive
     for client in clients:

@@ -14,6 +14,7 @@ import time
 import pytest
 from harness import (Client, CounterWatch, Echo, Farm, Gate, Load, Streams, at_pace, free_port, http_config,
                      tcp_config, until)
+from harness.akashd import is_sanitized
 from harness.fronts import Authority
 from harness.backend import fixed
 from harness.traffic import backlog, listens, serving, stopwatch, wait_serving
@@ -133,7 +134,7 @@ def test_fifty_reloads_under_load_lose_nothing(launch, farm, echo, authority):
     assert not [line for line in akashd.log if "refused" in line or " died" in line]
     for account in accounts:
         account.assert_all_ok(500)
-    assert took < 30, f"50 reloads took {took} s"
+    assert took < (60 if is_sanitized() else 30), f"50 reloads took {took} s"
     assert len(seen) == 2, "new certificates were not shown"
     assert set(accounts[0].tags) == {name.encode() for name in farm.names}
     assert wait_serving(akashd, 3) >= pids
@@ -345,7 +346,7 @@ def test_clients_queued_at_a_removed_listener_are_served(pair, count):
     until(lambda: refuses(pair.gone), "the closed socket")
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_listeners_that_come_and_go_under_load_lose_nothing(pair):
     """Clients of the listener that goes connect until they are refused."""
     for _ in range(12):
@@ -603,7 +604,7 @@ def test_tunnels_and_idle_clients_pin_no_configuration(launch, echo, farm):
         config["upstreams"]["site"]["backends"][0]["weight"] = 1 + step
         akashd.reload(config)
     # The page is as old as the worker's last beat, half a second, and its own second.
-    akashd.wait_metric("akash_confs", lambda v: 1 <= v <= 3, 4)
+    akashd.wait_metric("akash_confs", lambda v: 1 <= v <= 3, 6)
     for tunnel, client in zip(tunnels, clients):
         tunnel.check()
         assert client.ask().status == 200

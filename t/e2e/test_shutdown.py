@@ -288,7 +288,7 @@ def test_second_signal_ends_the_lame_duck(launch, farm):
     finish(akashd, lambda: since() < AT_ONCE)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("front", FRONTS, ids=lambda f: f.name)
 def test_no_request_is_lost_under_load(launch, farm, front):
     """Clients ask until their connect is refused. Eight times, for the moment of TERM is a different one."""
