@@ -137,7 +137,7 @@ def test_fault_is_found_in_time_and_the_backend_comes_back(launch, plain_backs, 
 
 def test_fewer_failures_than_fall_change_nothing(launch, backs):
     good, bad, ok = backs(), fixed(b"", 503), fixed(b"ok")
-    akashd = launch(http_config(free_port(), [good], backs.check()))
+    akashd = launch(http_config(free_port(), [good], backs.check(timeout="10s")))  # no failure but those below
     wait_state(akashd, good, "up")
     good.answer(bad, bad, ok, bad, bad, ok)
     good.wait(lambda b: not b.script, "six checks")

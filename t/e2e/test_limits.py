@@ -300,7 +300,7 @@ def test_backends_limit_holds_for_tunnels_and_is_given_back(launch, scripted):
             assert_closed_without_a_byte(port)
         for tunnel in tunnels:
             tunnel.close()
-        akashd.wait_metric("akash_backend_active_connections", lambda v: v == 0)
+        akashd.wait_metric("akash_backend_open_connections", lambda v: v == 0)
         akashd.wait_metric("akash_active_connections", lambda v: v == 0)
     assert len(backend.connections) == 12
 
