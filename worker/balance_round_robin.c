@@ -4,7 +4,9 @@
  *
  * The order stands in the pool's schedule, which depends on weights only; the cursor is shared by
  * all workers. When the backend of a ticket is not usable another ticket is taken, so that its
- * share is spread over all others in proportion to their weights, with no rebuilding.
+ * share is spread over all others in proportion to their weights, with no rebuilding. Where none is
+ * usable no ticket is taken: backups, and those who are down when an upstream fails open, are asked
+ * next by the same cursor, and would get every second one only.
  */
 #include "worker/balance.h"
 
@@ -37,14 +39,14 @@ static struct conf_backend *
 round_robin_pick(const struct conf_pool *pool, const struct balance_view *view)
 {
     uint64_t ticket = 0;
+    if (!has_usable(pool, view)) {
+        return NULL;
+    }
     for (unsigned taken = 0; taken < 2 * pool->schedule_len; taken++) {
         ticket = view->ticket(pool, view->arg);
         struct conf_backend *b = pool->backends[pool->schedule[ticket % pool->schedule_len]];
         if (view->is_usable(b, view->arg) && view->takes_turn(b, view->arg)) {
             return b;
-        }
-        if (taken == 0 && !has_usable(pool, view)) {
-            return NULL;
         }
     }
     return first_usable(pool, view, ticket);

@@ -529,6 +529,18 @@ START_TEST(backups_serve_only_when_all_others_are_down)
     world.is_down[0] = world.is_down[1] = true;
     pick_many(500);
     ck_assert_uint_eq(world.counts[2] + world.counts[3], 500);
+    if (all[_i] == CONF_ROUND_ROBIN || all[_i] == CONF_W_ROUND_ROBIN) {
+        ck_assert_uint_eq(world.counts[2], 250);
+    }
+}
+END_TEST
+
+START_TEST(round_robin_among_nobody_takes_no_turn)
+{
+    build(CONF_ROUND_ROBIN, (unsigned[]){1, 1}, 2);
+    world.is_down[0] = world.is_down[1] = true;
+    ck_assert_ptr_null(pick());
+    ck_assert_uint_eq(world.cursor, 0);
 }
 END_TEST
 
@@ -565,6 +577,7 @@ balance_suite(void)
     tcase_add_test(tc, the_slow_one_gets_what_its_latency_is_worth);
     tcase_add_loop_test(tc, one_that_just_came_up_takes_part_of_its_turns, 0, 3);
     tcase_add_loop_test(tc, backups_serve_only_when_all_others_are_down, 0, nall);
+    tcase_add_test(tc, round_robin_among_nobody_takes_no_turn);
     tcase_add_loop_test(tc, nobody_is_looked_for_where_nobody_is, 0, nall);
     suite_add_tcase(suite, tc);
     return suite;
