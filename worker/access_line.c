@@ -138,6 +138,16 @@ put_time(struct line *l, const char *fmt)
     put_str(l, text);
 }
 
+/* As ISO 8601 and RFC 3339 write it: with a colon in the zone, which strftime() leaves out. */
+static void
+put_iso_time(struct line *l)
+{
+    put_time(l, "%Y-%m-%dT%H:%M:%S%z");
+    char minutes[] = {':', l->at[-2], l->at[-1], '\0'};
+    l->at -= 2;
+    put_str(l, minutes);
+}
+
 static void
 put_client(struct line *l, const struct stream *s)
 {
@@ -189,7 +199,7 @@ put_json(struct line *l, const struct stream *s)
 {
     uint64_t now = worker_now_us();
     put_str(l, "{\"time\":\"");
-    put_time(l, "%Y-%m-%dT%H:%M:%S%z");
+    put_iso_time(l);
     put_str(l, "\"");
     put_json_text(l, "id", http_of(s)->request_id, MAX_NAME, 0);
     put_json_text(l, "listener", slice_from_str(s->listener->name), MAX_NAME, 0);
@@ -221,7 +231,7 @@ put_json(struct line *l, const struct stream *s)
 static void
 put_tcp(struct line *l, const struct stream *s)
 {
-    put_time(l, "%Y-%m-%dT%H:%M:%S%z");
+    put_iso_time(l);
     put_str(l, " ");
     put_client(l, s);
     put(l, " %s %.*s/%.*s %llu %llu %.6f %s", s->listener->name, SLICE_ARG(s->upstream_name),

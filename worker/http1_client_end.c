@@ -132,6 +132,7 @@ answer_failure(struct http1_client *hc, struct stream *s, enum reason why)
     hc->is_closing |= !is_whole || worker_is_retiring() || why == REASON_bad_request;
     bool is_head = s->http->req.method == HTTP_HEAD;
     reply_put_http1(&hc->conn, &r, hc->is_closing, is_head);
+    s->client.bytes = is_head ? 0 : r.body.len;
     hc->stream = NULL;
     if (hc->is_closing) {
         /* Refused while its head was taken: what follows it has been read, or is under way. */

@@ -72,6 +72,7 @@ answer_failure(struct http2_stream *st, struct stream *s, enum reason why)
     put_head(st, &r.head);
     if (r.head.body != HTTP_BODY_NONE) {
         http2_stream_send_body(st, r.body);
+        s->client.bytes = r.body.len;
     }
 }
 

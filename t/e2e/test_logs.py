@@ -17,7 +17,7 @@ from harness import PATIENCE, Client, Load, free_port, http_config, until
 from harness.backend import fixed
 from harness.client import build
 
-STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}"
+STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
 LINES = {
     "combined": re.compile(r'127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}(:\d\d){3} [+-]\d{4}\] '
                            r'"GET \S+ HTTP/1\.1" 200 \d+ "-" "-"'),
@@ -297,6 +297,20 @@ def test_json_has_every_key_and_its_value_is_true(serve, place):
     assert 0 < line["response_s"] <= line["total_s"] < 60
     assert 0 < line["connect_s"] <= line["total_s"]
     assert line["queue_s"] == 0 and 0 <= line["request_s"] <= line["total_s"]
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2-prior-knowledge"])
+@pytest.mark.parametrize("kind", ["combined", "json"])
+def test_bytes_of_an_error_answer_are_those_of_its_body(serve, place, kind, version):
+    log = place / "access.log"
+    daemon = serve({"target": str(log), "format": kind})
+    url = f"http://127.0.0.1:{daemon.port}/%00"
+    body = subprocess.run(["curl", "-sS", version, url], capture_output=True, check=True).stdout
+    subprocess.run(["curl", "-sSI", version, url], capture_output=True, check=True)
+    until(lambda: log.read_text().count("\n") == 2, "two lines")
+    lines = log.read_text().splitlines()
+    told = [json.loads(line)["bytes_out"] if kind == "json" else int(line.split('" 400 ')[1].split()[0]) for line in lines]
+    assert b"bad_request" in body and told == [len(body), 0]
 
 
 @pytest.mark.parametrize("kind", ["combined", "json"])

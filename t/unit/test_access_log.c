@@ -106,7 +106,7 @@ START_TEST(tcp_has_names_bytes_seconds_and_reason)
     s.http = NULL;
     s.is_tcp = true;
     s.reason = REASON_backend_reset;
-    expect_match(put(CONF_ACCESS_TCP), "^[0-9T:-]{19}[+-][0-9]{4} 192\\.0\\.2\\.7 web "
+    expect_match(put(CONF_ACCESS_TCP), "^[0-9T:-]{19}[+-][0-9]{2}:[0-9]{2} 192\\.0\\.2\\.7 web "
                                        "site/10\\.0\\.0\\.1:80 3 12 0\\.000000 backend_reset$");
     char before[ACCESS_LINE_MAX + 1];
     strcpy(before, line);
