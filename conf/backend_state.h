@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * backend_state.h - what an operator has said goes before what the file says.
+ * backend_state.h - what an operator has said, of backends and the log, goes before what the file
+ * says.
  */
 #ifndef CONF_BACKEND_STATE_H
 #define CONF_BACKEND_STATE_H
@@ -14,6 +15,14 @@ backend_state_of(const struct shm *shm, unsigned slot, enum conf_state of_file)
 {
     uint64_t given = shm_get(&shm->m->operators[slot].state);
     return given == 0 ? of_file : (enum conf_state)(given - 1);
+}
+
+/* The log level that counts. */
+static inline enum log_level
+operator_log_level(const struct shm *shm, const struct conf *conf)
+{
+    uint64_t given = shm_get(&shm->m->log_level);
+    return given == 0 ? conf->log.level : (enum log_level)(given - 1);
 }
 
 /* The word of the file, the command line, the log and the status. */

@@ -123,6 +123,15 @@ on_verdict(struct verdict_waiter *waiter, bool is_ok, const char *why)
                                 : command_reply(false, why));
 }
 
+/* No file was read, and nothing has changed but what was asked for. */
+static void
+on_weighed(struct verdict_waiter *waiter, bool is_ok, const char *why)
+{
+    struct control_client *client = container_of(waiter, struct control_client, waiter);
+    client->is_waiting = false;
+    client_answer(client, command_reply(is_ok, why));
+}
+
 static void
 client_wait(struct control_client *client)
 {
@@ -174,6 +183,7 @@ client_weigh(struct control_client *client, const struct control_request *reques
         return;
     }
     client_wait(client);
+    client->waiter.done = on_weighed;
     reload_again("akashctl", &client->waiter);
 }
 

@@ -247,6 +247,11 @@ ctl_print_status(struct json_object *before, struct json_object *now, double sec
     if (!json_object_get_boolean(get(reload, "successful"))) {
         printf("the last reload was refused: %s\n", text(reload, "error"));
     }
+    struct json_object *level = get(get(now, "operator"), "log_level");
+    if (level) {
+        printf("log level %s by the operator; the file: %s\n", text(level, "operator"),
+               text(level, "file"));
+    }
     print_workers(now);
     print_listeners(before, now, seconds);
     for (size_t i = 0; i < length(upstreams); i++) {

@@ -8,20 +8,38 @@
 #include "conf/backend_state.h"
 #include "master/diff.h"
 #include "master/operator.h"
+#include "shared/log.h"
 
 #define PATH_MOST 512
+
+static void
+add_entry(struct json_object *list, const char *what, struct json_object *file,
+          struct json_object *said)
+{
+    struct json_object *entry = json_object_new_object();
+    json_object_object_add(entry, "what", json_object_new_string(what));
+    json_object_object_add(entry, "file", file);
+    json_object_object_add(entry, "operator", said);
+    json_object_array_add(list, entry);
+}
+
+static void
+add_log_level(struct json_object *list, const struct shm *shm, const struct conf *conf)
+{
+    enum log_level level = operator_log_level(shm, conf);
+    if (level != conf->log.level) {
+        add_entry(list, "log.level", json_object_new_string(log_level_name(conf->log.level)),
+                  json_object_new_string(log_level_name(level)));
+    }
+}
 
 static void
 add_difference(struct json_object *list, const struct conf_backend *b, const char *key,
                struct json_object *file, struct json_object *said)
 {
     char path[PATH_MOST];
-    struct json_object *entry = json_object_new_object();
     snprintf(path, sizeof(path), "upstreams.%s.backends[%s].%s", b->upstream->name, b->id, key);
-    json_object_object_add(entry, "what", json_object_new_string(path));
-    json_object_object_add(entry, "file", file);
-    json_object_object_add(entry, "operator", said);
-    json_object_array_add(list, entry);
+    add_entry(list, path, file, said);
 }
 
 static void
@@ -48,6 +66,7 @@ struct json_object *
 diff_operators(const struct shm *shm, const struct conf *conf)
 {
     struct json_object *list = json_object_new_array();
+    add_log_level(list, shm, conf);
     for (unsigned i = 0; i < conf->nupstreams; i++) {
         for (unsigned b = 0; b < conf->upstreams[i].nbackends; b++) {
             add_backend(list, shm, &conf->upstreams[i].backends[b]);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/backend_state.h"
 #include "conf/rendezvous.h"
 #include "conf/route.h"
 #include "conf/router.h"
@@ -23,12 +24,15 @@ struct url {
     char host[256];
     unsigned port; /* 0: not given */
     struct slice path;
+    struct slice target; /* path and query, as a client sends it */
 };
 
 struct way {
     const struct shm *shm;
     const struct conf *conf;
     const struct explain_question *q;
+    struct addr_ip client; /* of q->client */
+    bool fails_open;       /* health and breakers are not heeded */
     struct json_object *told;
 };
 
@@ -66,6 +70,22 @@ take_scheme(const char **text, struct url *url)
     return -1;
 }
 
+/* Digits up to end; none is no port. */
+static int
+take_port(const char *text, const char *end, struct url *url)
+{
+    for (; text < end; text++) {
+        if (*text < '0' || *text > '9') {
+            return -1;
+        }
+        url->port = url->port * 10 + (unsigned)(*text - '0');
+        if (url->port == 0 || url->port > UINT16_MAX) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static int
 parse_url(const char *text, struct url *url)
 {
@@ -80,16 +100,34 @@ parse_url(const char *text, struct url *url)
         colon = *at == ':' ? at : *at == ']' ? NULL : colon;
     }
     size_t host_len = colon ? (size_t)(colon - text) : len;
-    if (host_len == 0 || host_len >= sizeof(url->host)) {
+    if (host_len == 0 || host_len >= sizeof(url->host) || memchr(text, '@', len)) {
         return -1;
     }
     memcpy(url->host, text, host_len);
-    url->port = colon ? (unsigned)strtoul(colon + 1, NULL, 10) : 0;
     url->path = slice_of(end, strcspn(end, "?#"));
     if (url->path.len == 0) {
         url->path = SLICE("/");
     }
-    return url->port <= UINT16_MAX ? 0 : -1;
+    url->target = slice_of(end, strcspn(end, "#"));
+    return colon ? take_port(colon + 1, end, url) : 0;
+}
+
+static int
+check_question(const struct explain_question *q, struct url *url, struct addr_ip *client, char *why,
+               size_t why_size)
+{
+    const char *expected = NULL;
+    if (parse_url(q->url, url) < 0) {
+        expected = "http://HOST[:PORT]/PATH, https://... or tcp://HOST:PORT";
+    } else if (q->client && addr_ip_parse(slice_from_str(q->client), client) < 0) {
+        expected = "an IP address of the client";
+    } else if (q->method && !http_is_token(slice_from_str(q->method))) {
+        expected = "a method such as GET";
+    }
+    if (expected) {
+        snprintf(why, why_size, "expected %s", expected);
+    }
+    return expected ? -1 : 0;
 }
 
 /* ---- the listener ---- */
@@ -136,10 +174,19 @@ find_listener(const struct conf *conf, const struct url *url)
 /* ---- the backend ---- */
 
 static bool
+is_said_out(const struct way *w, const struct conf_backend *b)
+{
+    return backend_state(w->shm, b) != CONF_READY ||
+           backend_breaker_said(w->shm, b) == BREAKER_SAID_OPEN;
+}
+
+static bool
 is_usable(const struct way *w, const struct conf_backend *b)
 {
     char ignored[USABLE_WHY_MAX];
-    return usable_judge(w->shm, b, ignored) == REASON_none;
+    enum reason reason = usable_judge(w->shm, b, ignored);
+    return reason == REASON_none ||
+           (w->fails_open && reason != REASON_over_limit && !is_said_out(w, b));
 }
 
 static const struct conf_backend *
@@ -199,7 +246,6 @@ tell_pick(struct way *w, const struct conf_backend *b, const char *why)
 static void
 pick(struct way *w, const struct conf_pool *pool)
 {
-    struct addr_ip client;
     switch (pool->upstream->algorithm) {
     case CONF_ROUND_ROBIN:
     case CONF_W_ROUND_ROBIN:
@@ -209,8 +255,8 @@ pick(struct way *w, const struct conf_pool *pool)
         tell_pick(w, pick_least(w, pool), "it has the fewest exchanges for its weight now");
         return;
     case CONF_IP_HASH:
-        if (w->q->client && addr_ip_parse(slice_from_str(w->q->client), &client) == 0) {
-            tell_pick(w, pick_by_client(w, pool, &client), "the client's address chooses it");
+        if (w->q->client) {
+            tell_pick(w, pick_by_client(w, pool, &w->client), "the client's address chooses it");
         } else {
             tell_pick(w, NULL, "the client's address chooses; say --client ADDRESS");
         }
@@ -237,6 +283,16 @@ backend_object(const struct way *w, const struct conf_backend *b, bool *is_any)
 }
 
 static bool
+has_usable(const struct way *w, const struct conf_pool *pool)
+{
+    bool is_any = false;
+    for (unsigned i = 0; i < pool->nbackends; i++) {
+        is_any |= is_usable(w, pool->backends[i]);
+    }
+    return is_any;
+}
+
+static bool
 tell_backends(struct way *w, const struct conf_pool *pool)
 {
     bool is_any = false;
@@ -249,6 +305,32 @@ tell_backends(struct way *w, const struct conf_pool *pool)
 }
 
 static void
+pick_backup(struct way *w, const struct conf_pool *pool)
+{
+    struct conf_pool backups = *pool->backups;
+    backups.slot = pool->slot; /* they share its cursor */
+    pick(w, &backups);
+}
+
+/* fail_open: who is down or ejected is chosen after all, rather than nobody. */
+static void
+follow_open(struct way *w, const struct conf_pool *pool)
+{
+    w->fails_open = pool->upstream->fail_open;
+    bool is_any = has_usable(w, pool);
+    if (!is_any && !(pool->backups && has_usable(w, pool->backups))) {
+        tell_end(w, REASON_no_backend, "no backend is usable");
+        return;
+    }
+    tell(w, "fail_open", "no backend is usable, and what is known of them may be wrong");
+    if (is_any) {
+        pick(w, pool);
+    } else {
+        pick_backup(w, pool);
+    }
+}
+
+static void
 follow_pool(struct way *w, const struct conf_pool *pool)
 {
     tell(w, "upstream", pool->upstream->name);
@@ -256,11 +338,9 @@ follow_pool(struct way *w, const struct conf_pool *pool)
     if (tell_backends(w, pool)) {
         pick(w, pool);
     } else if (pool->backups && tell_backends(w, pool->backups)) {
-        struct conf_pool backups = *pool->backups;
-        backups.slot = pool->slot; /* they share its cursor */
-        pick(w, &backups);
+        pick_backup(w, pool);
     } else {
-        tell_end(w, REASON_no_backend, "no backend is usable");
+        follow_open(w, pool);
     }
 }
 
@@ -296,10 +376,8 @@ next_share(const struct way *w, const struct conf_split *split)
 static void
 follow_route(struct way *w, const struct conf_route *route, struct slice path)
 {
-    struct addr_ip client;
-    bool is_known = w->q->client && addr_ip_parse(slice_from_str(w->q->client), &client) == 0;
     tell_route(w, route);
-    if (is_known && !route_admits(route, &client)) {
+    if (w->q->client && !route_admits(route, &w->client)) {
         tell_end(w, REASON_denied, "allow or deny of the route keep this client out");
     } else if (route->redirect) {
         tell(w, "why", "the route sends the client elsewhere");
@@ -318,17 +396,18 @@ follow_http(struct way *w, const struct conf_listener *l, const struct url *url)
     char room[TARGET_MOST];
     struct slice path;
     const char *host = w->q->host ? w->q->host : url->host;
-    if (w->q->method && strcmp(w->q->method, "CONNECT") == 0) {
-        tell_end(w, REASON_method, "CONNECT is not served");
+    const char *method = w->q->method ? w->q->method : "GET";
+    if (strcmp(method, "CONNECT") == 0 || strcmp(method, "TRACE") == 0) {
+        tell_end(w, REASON_method, "CONNECT and TRACE are not served");
         return;
     }
     if (url->path.len >= sizeof(room) || !http_path_normalize(url->path, room, &path)) {
         tell_end(w, REASON_bad_request, "the path leads out of the root, or is malformed");
         return;
     }
-    struct http_msg req = {.method_text = slice_from_str(w->q->method ? w->q->method : "GET"),
+    struct http_msg req = {.method_text = slice_from_str(method),
                            .authority = slice_from_str(host),
-                           .target = path,
+                           .target = url->target,
                            .path = path};
     const struct pattern *gave_up;
     const struct conf_route *route = conf_router_find(l->router, &req, &gave_up);
@@ -361,11 +440,11 @@ explain_request(const struct shm *shm, const struct conf *conf, const struct exp
                 char *why, size_t why_size)
 {
     struct url url;
-    if (parse_url(q->url, &url) < 0) {
-        snprintf(why, why_size, "expected http://HOST[:PORT]/PATH, https://... or tcp://HOST:PORT");
+    struct way way = {.shm = shm, .conf = conf, .q = q};
+    if (check_question(q, &url, &way.client, why, why_size) < 0) {
         return NULL;
     }
-    struct way way = {.shm = shm, .conf = conf, .q = q, .told = json_object_new_object()};
+    way.told = json_object_new_object();
     const struct conf_listener *l = find_listener(conf, &url);
     if (!l) {
         tell(&way, "why", "no listener of this kind has this port");

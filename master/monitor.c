@@ -18,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "conf/backend_state.h"
 #include "conf/bundle.h"
 #include "master/exporter.h"
 #include "master/follow.h"
@@ -114,8 +115,7 @@ log_file_find(struct monitor *mon, struct slice path)
 static void
 monitor_apply_level(struct monitor *mon)
 {
-    uint64_t level = shm_get(&mon->args->shm->m->log_level);
-    log_set_level(level == 0 ? mon->conf->log.level : (enum log_level)(level - 1));
+    log_set_level(operator_log_level(mon->args->shm, mon->conf));
 }
 
 /* Write where the conf in force says, and close files that it does not name. */

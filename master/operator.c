@@ -18,13 +18,6 @@ const char *const operator_state_names[] = {
 const char *const operator_breaker_names[] = {
     [BREAKER_AUTO] = "auto", [BREAKER_SAID_OPEN] = "open", [BREAKER_SAID_CLOSED] = "close"};
 
-static const char *const level_names[] = {
-    [LOG_LEVEL_ERROR] = "error",
-    [LOG_LEVEL_WARN] = "warn",
-    [LOG_LEVEL_INFO] = "info",
-    [LOG_LEVEL_DEBUG] = "debug",
-};
-
 /* Everybody looks at once. */
 static void
 operator_tell(void)
@@ -153,23 +146,24 @@ operator_weight_of(struct conf_source *src, const char *upstream, const char *ba
 void
 operator_apply_log_level(void)
 {
-    uint64_t level = shm_get(&master.shm.m->log_level);
-    log_set_level(level == 0 ? master.current.conf->log.level : (enum log_level)(level - 1));
+    log_set_level(operator_log_level(&master.shm, master.current.conf));
 }
 
 int
 operator_set_log_level(const char *level, char *why, size_t why_size)
 {
     uint64_t value = 0;
-    for (unsigned i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++) {
-        value = strcmp(level, level_names[i]) == 0 ? i + 1 : value;
+    for (unsigned i = LOG_LEVEL_ERROR; i <= LOG_LEVEL_DEBUG; i++) {
+        value = strcmp(level, log_level_name((enum log_level)i)) == 0 ? i + 1 : value;
     }
     if (value == 0 && strcmp(level, "file") != 0) {
         snprintf(why, why_size,
                  "a level is error, warn, info, debug, or file for that of the file");
         return -1;
     }
-    shm_set(&master.shm.m->log_level, value);
+    /* To say the same as the file revokes, as everywhere. */
+    bool is_same = value == 1 + (uint64_t)master.current.conf->log.level;
+    shm_set(&master.shm.m->log_level, is_same ? 0 : value);
     operator_apply_log_level();
     log_info("log: level %s, says the operator", level);
     operator_tell();

@@ -20,6 +20,7 @@
 #include "master/row_sum.h"
 #include "master/usable.h"
 #include "shared/clock.h"
+#include "shared/log.h"
 
 struct status_json {
     struct json_out json;
@@ -214,6 +215,27 @@ put_bounds(struct status_json *s)
 }
 
 static void
+put_difference(struct json_out *j, const char *key, const char *file, const char *said)
+{
+    json_out_open(j, key, '{');
+    json_out_text(j, "file", file);
+    json_out_text(j, "operator", said);
+    json_out_close(j, '}');
+}
+
+static void
+put_log_level(struct status_json *s)
+{
+    enum log_level level = operator_log_level(s->shm, s->conf);
+    if (level != s->conf->log.level) {
+        json_out_open(&s->json, "operator", '{');
+        put_difference(&s->json, "log_level", log_level_name(s->conf->log.level),
+                       log_level_name(level));
+        json_out_close(&s->json, '}');
+    }
+}
+
+static void
 put_head(struct status_json *s)
 {
     const struct shm_master *m = s->shm->m;
@@ -234,6 +256,7 @@ put_head(struct status_json *s)
     json_out_number(&s->json, "connections",
                     shm_gauge_read(s->shm, offsetof(struct shm_ledger, connections)));
     json_out_number(&s->json, "max_connections", s->conf->max_connections);
+    put_log_level(s);
 }
 
 /* ---- listeners ---- */
@@ -343,15 +366,6 @@ put_breaker(struct status_json *s, const struct conf_backend *b)
         json_out_number(&s->json, "breaker_failed", failed);
         json_out_number(&s->json, "breaker_open_ms", breaker_open_ms(breaker, now));
     }
-}
-
-static void
-put_difference(struct json_out *j, const char *key, const char *file, const char *said)
-{
-    json_out_open(j, key, '{');
-    json_out_text(j, "file", file);
-    json_out_text(j, "operator", said);
-    json_out_close(j, '}');
 }
 
 /* Where the operator differs from the file. */

@@ -114,6 +114,12 @@ log_set_level(enum log_level level)
     state.level = level;
 }
 
+const char *
+log_level_name(enum log_level level)
+{
+    return levels[level].name;
+}
+
 enum log_level
 log_get_level(void)
 {

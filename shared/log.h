@@ -32,6 +32,8 @@ void
 log_own_stderr(void);
 void
 log_set_level(enum log_level level);
+const char *
+log_level_name(enum log_level level);
 enum log_level
 log_get_level(void);
 

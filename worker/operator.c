@@ -4,6 +4,7 @@
  */
 #include "worker/operator.h"
 
+#include "conf/backend_state.h"
 #include "shared/log.h"
 #include "worker/upstream.h"
 #include "worker/worker.h"
@@ -13,9 +14,8 @@ static uint64_t epoch;
 void
 operator_heed_again(void)
 {
-    uint64_t level = shm_get(&worker.shm->m->log_level);
     epoch = shm_get(&worker.shm->m->operator_epoch);
-    log_set_level(level == 0 ? worker.conf->log.level : (enum log_level)(level - 1));
+    log_set_level(operator_log_level(worker.shm, worker.conf));
     upstream_close_unready();
 }
 

@@ -65,6 +65,8 @@ function drawAttention(list, all) {
   fillNotes(byId('attention'), items);
   const said = all.filter(({ b }) => b.operator).flatMap(({ b, key }) => Object.entries(b.operator)
     .map(([what, d]) => item('warn', `backend ${key}`, `${what} ${d.operator}; the file: ${d.file} (since ${since(b.operator_since)})`)));
+  const log = status.operator && status.operator.log_level;
+  if (log) said.unshift(item('warn', 'log', `level ${log.operator}; the file: ${log.file}`));
   fillNotes(byId('said'), said.slice(0, 4 * NOTES_MOST));
   show(byId('said-part'), said.length > 0);
 }

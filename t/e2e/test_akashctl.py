@@ -380,6 +380,20 @@ def test_diff_shows_the_operators_word(daemon, farm):
     assert "nothing would change" in done.stdout and "the file says 1, the operator 9" in done.stdout
 
 
+def test_status_and_diff_show_the_operators_log_level(daemon):
+    assert daemon.ctl("log", "level", "debug").returncode == 0
+    assert said(daemon, "status")["status"]["operator"] == {"log_level": {"file": "info", "operator": "debug"}}
+    assert said(daemon, "diff")["diff"]["operator"] == [{"what": "log.level", "file": "info", "operator": "debug"}]
+    assert "log level debug by the operator; the file: info" in daemon.ctl("status").stdout
+    assert daemon.ctl("log", "level", "info").returncode == 0, "which the file says"
+    daemon.reload({**daemon.config, "log": {"level": "debug"}})
+    assert "operator" not in said(daemon, "status")["status"], "it was revoked, and the file rules"
+
+
+def test_weight_claims_no_verdict_on_the_file(daemon, farm):
+    assert daemon.ctl("weight", f"site/{farm.addresses[0]}", "4").stdout == "weight: ok\n"
+
+
 def test_everything_answers_in_json(daemon, farm, tmp_path):
     """Also what is refused, and a socket where nobody is."""
     place = f"site/{farm.addresses[0]}"
@@ -422,7 +436,8 @@ def explained(farm):
     from harness import Akashd
     ports = [free_port() for _ in range(2)]
     config = http_config(ports[0], farm.addresses[:2], {"algorithm": "ip_hash"}, routes=[
-        {"host": "a.example", "path": "/api", "upstream": "api"}, {"path_exact": "/only", "upstream": "api"}])
+        {"host": "a.example", "path": "/api", "upstream": "api"}, {"path_exact": "/only", "upstream": "api"},
+        {"query": {"version": "2"}, "upstream": "api"}])
     config["upstreams"]["api"] = {"backends": [{"address": farm.addresses[2]}], "health_check": False}
     config["listeners"].append({"name": "tcp", "address": f"127.0.0.1:{ports[1]}", "mode": "tcp", "upstream": "api"})
     made = Akashd(config)
@@ -438,6 +453,10 @@ def explained(farm):
     ("http://b.example:{0}/%zz", [], {"reason": "bad_request"}),
     ("http://b.example:{0}/x/../only", [], {"upstream": "api"}),
     ("http://b.example:{0}", [], {"upstream": "site", "pool": "site"}),
+    ("http://b.example:{0}/?version=2", [], {"upstream": "api"}),
+    ("http://b.example:{0}?a&version=2#b", [], {"upstream": "api"}),
+    ("http://b.example:{0}/#?version=2", [], {"upstream": "site"}),
+    ("http://b.example:{0}/", ["--method", "TRACE"], {"reason": "method"}),
     ("http://b.example:{0}/", ["--method", "CONNECT"], {"reason": "method"}),
     ("tcp://127.0.0.1:{1}", [], {"listener": "tcp", "upstream": "api"}),
     ("http://127.0.0.1:1/", [], {"why": "no listener of this kind has this port"}),
@@ -472,9 +491,30 @@ def test_explain_of_the_next_turn_comes_true(daemon, farm):
             assert client.ask().text == farm.names[farm.addresses.index(told["backend"])]
 
 
-def test_explain_of_nonsense_is_refused(daemon):
-    done = daemon.ctl("explain", "nonsense")
-    assert done.returncode == 1 and "expected http://" in done.stderr
+@pytest.mark.parametrize("question, expected", [
+    (["nonsense"], "http://"), (["http://a:b/"], "http://"), (["http://a:0/"], "http://"), (["http://a:65536/"], "http://"),
+    (["http://user@a/"], "http://"), (["http://a/", "--client", "localhost"], "an IP address"),
+    (["http://a/", "--method", "G T"], "a method"), (["http://a/", "--method", ""], "a method")])
+def test_explain_of_nonsense_is_refused(daemon, question, expected):
+    done = daemon.ctl("explain", *question)
+    assert done.returncode == 1 and f"expected {expected}" in done.stderr
+
+
+def test_explain_of_an_upstream_that_fails_open_comes_true(launch, farm):
+    """All are down by their checks, and serve: but for the one that a person has taken out."""
+    nobody = free_port()
+    daemon = launch(http_config(free_port(), farm.addresses, {
+        "fail_open": True, "health_check": {"type": "tcp", "port": nobody, "interval": "100ms", "fall": 1}}))
+    until(lambda: all(backend(daemon, a)["health"] == "down" for a in farm.addresses), "all down")
+    daemon.ctl("maint", f"site/{farm.addresses[0]}")
+    for _ in range(4):
+        told = said(daemon, "explain", f"http://x:{port_of(daemon)}/")["explain"]
+        assert told["fail_open"] and "reason" not in told, told
+        with Client(port_of(daemon)) as client:
+            assert client.ask().text == farm.names[farm.addresses.index(told["backend"])]
+    for address in farm.addresses:
+        daemon.ctl("drain", f"site/{address}")
+    assert said(daemon, "explain", f"http://x:{port_of(daemon)}/")["explain"]["reason"] == "no_backend"
 
 
 # -- the rest
