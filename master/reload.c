@@ -96,7 +96,7 @@ reload_end(bool is_ok, const char *why)
     if (!is_ok) {
         log_refusal(why);
     }
-    if (!master_is_stopping()) {
+    if (!master_is_stopping() && !reload.is_again) {
         notify_send(NOTIFY_READY, is_ok ? "serving" : "serving; the last reload was refused");
     }
     verdict_tell(&reload.waiters, is_ok, why);

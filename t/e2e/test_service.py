@@ -81,6 +81,22 @@ def test_refused_reload_is_told_in_the_status(launch, manage, backend):
     assert "refused" in manager.wait("READY")["STATUS"]
 
 
+def test_refusal_stays_in_the_status_whatever_changes_but_the_file(launch, manage, backend):
+    """An operator's weight is a reload inside, but no verdict on the file."""
+    manager = manage()
+    daemon = launch(http_config(free_port(), [backend]), env=manager.env)
+    good = daemon.config
+    manager.wait("READY")
+    daemon.write("{")
+    assert daemon.ctl("reload").returncode == 1
+    manager.wait("RELOADING")
+    assert "refused" in manager.wait("READY")["STATUS"]
+    assert daemon.ctl("weight", f"site/{backend.address}", "7").returncode == 0
+    daemon.write(good)
+    assert daemon.ctl("reload").returncode == 0
+    assert "READY" not in manager.message() and manager.wait("READY")["STATUS"] == "serving"
+
+
 def test_stopping_is_told_before_the_drain(launch, manage, scripted):
     manager, port = manage(), free_port()
     backend = scripted()
