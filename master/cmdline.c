@@ -109,7 +109,8 @@ cmdline_check(int argc, char **argv, const struct cmdline *line, char *why, size
         snprintf(why, why_size, "the name of the configuration is empty");
         return -1;
     }
-    if (cmdline_needs_config(line) && !line->config && !line->is_demo) {
+    bool is_demo = line->is_demo && line->action == CMDLINE_RUN; /* which has no file to check */
+    if (cmdline_needs_config(line) && !line->config && !is_demo) {
         snprintf(why, why_size, "no configuration: say -c FILE");
         return -1;
     }

@@ -91,6 +91,8 @@ START_TEST(wrong_usage_names_what_is_wrong)
         {"-t", "no configuration"},
         {"-c f.json more", "more"},
         {"--demo -c f.json", "--demo"},
+        {"--demo -t", "no configuration"},
+        {"--demo -T", "no configuration"},
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         ck_assert_int_eq(parse(wrong[i].words), -1);
