@@ -109,7 +109,8 @@ FAULTS = {
     "malformed answer": lambda x: x.put(headers(x.stream.id, MALFORMED)),
 }
 # Only what does not move is short, and what the good backend needs thereafter is longer: the machine may be busy.
-SHORT = {"black hole": {"connect": "300ms"}, "slow head": {"response": "300ms"}, "slow body": {"response_body": "300ms"}}
+SHORT = {"black hole": {"connect": "300ms"}, "slow head": {"response": "300ms"},
+         "slow body": {"response_body": "300ms"}}
 SECOND = {"slow head": {"response": "1s"}}
 
 

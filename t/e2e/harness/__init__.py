@@ -15,6 +15,6 @@ from .wire import PATIENCE, Malformed, Reset, Silence, at_pace, free_port, until
 
 __all__ = [
     "Akashd", "Authority", "BACKS", "Client", "CounterWatch", "Echo", "FRONTS", "Farm", "Gate", "Load", "Malformed",
-    "NameServer", "Nginx", "PATIENCE", "PLAIN_WAYS", "Reset", "ScriptedBackend", "Silence", "Site", "Streams", "adopt_orphans",
-    "at_pace", "curl", "free_port", "http_config", "server_context", "tcp_config", "until", "WAYS", "Way",
+    "NameServer", "Nginx", "PATIENCE", "PLAIN_WAYS", "Reset", "ScriptedBackend", "Silence", "Site", "Streams",
+    "adopt_orphans", "at_pace", "curl", "free_port", "http_config", "server_context", "tcp_config", "until", "WAYS", "Way",
 ]
