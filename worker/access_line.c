@@ -213,7 +213,7 @@ put_json(struct line *l, const struct stream *s)
         s->reason == REASON_none ? "" : reason_table[s->reason].token);
     put_json_text(l, "upstream", s->upstream_name, MAX_NAME, 0);
     put_json_text(l, "backend", s->backend_name, MAX_NAME, 0);
-    put(l, ",\"tries\":%u,\"bytes_in\":%llu,\"bytes_out\":%llu", s->tries + (s->connected_us != 0),
+    put(l, ",\"tries\":%u,\"bytes_in\":%llu,\"bytes_out\":%llu", s->tries,
         (unsigned long long)s->bytes_in, (unsigned long long)s->client.bytes);
     put(l,
         ",\"request_s\":%.6f,\"queue_s\":%.6f,\"connect_s\":%.6f,\"response_s\":%.6f,\"total_s\":%.6f",

@@ -260,6 +260,7 @@ static void
 end_stream(struct stream *s)
 {
     queue_forget(s);
+    s->tries += s->taken != NULL; /* however the last one ended */
     upstream_end_exchange(s);
     stream_uncount(s);
     stream_enter(s, STREAM_DONE);

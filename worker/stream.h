@@ -128,7 +128,7 @@ struct stream {
     struct backend *taken;                    /* whose active gauge we hold */
     struct end client, server;
     uint16_t status;                  /* that the client got */
-    uint16_t tries;                   /* attempts that failed */
+    uint16_t tries;                   /* attempts that failed; at its end all */
     uint16_t tried[STREAM_MAX_TRIES]; /* indexes of their backends */
     uint8_t resent;                   /* how often, because a connection failed it */
     uint8_t nraces;                   /* places that another worker took at the last moment */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Retries: what is sent again, where, how often, and never twice what may not be."""
 
+import json
 import threading
 import time
 from collections import Counter
@@ -54,6 +55,19 @@ def test_the_last_answer_is_the_clients(pair):
     answer = ask(akashd)
     assert (answer.status, answer.body) == (503, b"no")
     assert len(akashd.bad.requests) == 2
+
+
+@pytest.mark.parametrize("retry, state, expected", [({"attempts": 2}, "ready", 3), (False, "ready", 1), ({}, "maint", 0)])
+def test_log_counts_all_attempts_also_those_that_did_not_connect(pair, tmp_path, retry, state, expected):
+    log = tmp_path / "access.log"
+    akashd = pair(retry, access_log={"target": str(log), "format": "json"})
+    for backend in (akashd.bad, akashd.good):
+        backend.refuse()
+        if state == "maint":
+            assert akashd.ctl("maint", f"site/{backend.address}").returncode == 0
+    assert ask(akashd).status == (503 if state == "maint" else 502)
+    until(lambda: log.read_text().endswith("\n"), "a line of the access log")
+    assert json.loads(log.read_text())["tries"] == expected
 
 
 def test_retry_false_sends_nothing_twice(pair):

@@ -806,7 +806,7 @@ def test_tls_reset_of_the_backend_is_no_clean_end(launch, raw):
 # -- what is told
 
 
-LINE = re.compile(r"^(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}) (?P<client>\S+) (?P<listener>\S+) "
+LINE = re.compile(r"^(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d) (?P<client>\S+) (?P<listener>\S+) "
                   r"(?P<upstream>[^/]+)/(?P<backend>\S+) (?P<bytes_in>\d+) (?P<bytes_out>\d+) "
                   r"(?P<seconds>\d+\.\d+) (?P<reason>\S+)$")
 
