@@ -245,21 +245,33 @@ upstream_count_failure(struct stream *s)
 
 /* ---- acquiring ---- */
 
+/* Whatever their order: one that is full is worth waiting for, and a breaker says more than no
+ * backend. */
+static enum reason
+what_keeps_away(const struct conf_pool *pool)
+{
+    enum reason least = REASON_no_backend;
+    for (unsigned i = 0; i < pool->nbackends && least != REASON_none; i++) {
+        enum reason why = upstream_usable(pool->backends[i]);
+        bool is_less = why == REASON_none || why == REASON_over_limit ||
+                       (why == REASON_breaker_open && least != REASON_over_limit);
+        least = is_less ? why : least;
+    }
+    if (!pool->backups || least == REASON_none) {
+        return least;
+    }
+    enum reason of_backups = what_keeps_away(pool->backups);
+    bool is_less =
+        of_backups == REASON_none || of_backups == REASON_over_limit || least == REASON_no_backend;
+    return is_less ? of_backups : least;
+}
+
 /* What is answered when no backend is left: why the last one failed, else what keeps them all away.
  * REASON_none: nothing does any more. */
 static enum reason
 reason_for_none(const struct stream *s)
 {
-    if (s->reason != REASON_none) {
-        return s->reason;
-    }
-    for (unsigned i = 0; i < s->pool->nbackends; i++) {
-        enum reason why = upstream_usable(s->pool->backends[i]);
-        if (why == REASON_over_limit || why == REASON_breaker_open || why == REASON_none) {
-            return why;
-        }
-    }
-    return REASON_no_backend;
+    return s->reason != REASON_none ? s->reason : what_keeps_away(s->pool);
 }
 
 /* RFC 9110 9.2.2: what may not be sent twice is not risked on a connection that may be dying. */

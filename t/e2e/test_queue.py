@@ -111,6 +111,27 @@ def test_the_size_of_the_queue_is_exact_over_workers(capped):
     until(lambda: waiting(akashd) == 0, "the queue to be empty")
 
 
+@pytest.mark.parametrize("others", ["breaker", "backups"])
+def test_one_that_is_full_is_waited_for_whatever_keeps_the_others_away(capped, others):
+    """Whichever stands first in the file."""
+    akashd = capped(n=2, per_backend=1, workers=1, queue={"size": 1}, timeouts={"queue": "60s"}, health_check=False)
+    out, full = akashd.made
+    if others == "backups":
+        akashd.config["upstreams"]["site"]["backends"][1]["backup"] = True
+        akashd.reload(akashd.config)
+    told = ["maint"] if others == "backups" else ["breaker", "open"]
+    assert akashd.ctl(*told, f"site/{out.address}").returncode == 0
+    clients = send(akashd, 2)
+    until(lambda: waiting(akashd) == 1, "one to wait")
+    third = send(akashd, 1)[0]
+    assert "queue_full" in third.response().text
+    akashd.gate.release()
+    assert [c.response().status for c in clients] == [200, 200]
+    assert len(full.requests) == 2 and not out.requests
+    for client in [*clients, third]:
+        client.close()
+
+
 def test_waiting_has_an_end(capped):
     akashd = capped(per_backend=1, queue={"size": 10}, timeouts={"queue": "400ms"})
     held = send(akashd, 1)
