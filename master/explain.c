@@ -293,6 +293,34 @@ has_usable(const struct way *w, const struct conf_pool *pool)
 }
 
 static bool
+has_reason(const struct way *w, const struct conf_pool *pool, enum reason reason)
+{
+    char ignored[USABLE_WHY_MAX];
+    for (unsigned i = 0; i < pool->nbackends; i++) {
+        if (usable_judge(w->shm, pool->backends[i], ignored) == reason) {
+            return true;
+        }
+    }
+    return pool->backups && has_reason(w, pool->backups, reason);
+}
+
+/* The reason that the request is answered with, as workers choose it. */
+static void
+tell_none(struct way *w, const struct conf_pool *pool)
+{
+    if (has_reason(w, pool, REASON_over_limit)) {
+        tell_end(w, REASON_over_limit,
+                 pool->upstream->queue_size
+                     ? "who is not out of service is full: it waits for a place"
+                     : "who is not out of service is full");
+    } else if (has_reason(w, pool, REASON_breaker_open)) {
+        tell_end(w, REASON_breaker_open, "no backend is usable");
+    } else {
+        tell_end(w, REASON_no_backend, "no backend is usable");
+    }
+}
+
+static bool
 tell_backends(struct way *w, const struct conf_pool *pool)
 {
     bool is_any = false;
@@ -319,7 +347,7 @@ follow_open(struct way *w, const struct conf_pool *pool)
     w->fails_open = pool->upstream->fail_open;
     bool is_any = has_usable(w, pool);
     if (!is_any && !(pool->backups && has_usable(w, pool->backups))) {
-        tell_end(w, REASON_no_backend, "no backend is usable");
+        tell_none(w, pool);
         return;
     }
     tell(w, "fail_open", "no backend is usable, and what is known of them may be wrong");

@@ -8,15 +8,20 @@
 #include <stdio.h>
 
 #include "conf/backend_state.h"
+#include "shared/clock.h"
 
 #define NAME_TEXT_MAX 256
 
-bool
-readyz_is_usable(const struct shm *shm, const struct conf_backend *backend)
+/* Would a request be sent to this backend? Where the upstream fails open only what a person has
+ * said keeps it away. One that has its connections is usable: that passes within moments. */
+static bool
+is_usable(const struct shm *shm, const struct conf_backend *b)
 {
-    return backend_state(shm, backend) == CONF_READY &&
-           backend_breaker_said(shm, backend) != BREAKER_SAID_OPEN &&
-           shm_health_get(shm, backend->slot) != SHM_HEALTH_DOWN;
+    if (backend_state(shm, b) != CONF_READY || backend_breaker_said(shm, b) == BREAKER_SAID_OPEN) {
+        return false;
+    }
+    return b->upstream->fail_open || (shm_health_get(shm, b->slot) != SHM_HEALTH_DOWN &&
+                                      backend_breaker(shm, b, clock_mono_ms()) != BREAKER_OPEN);
 }
 
 static bool
@@ -34,7 +39,7 @@ static bool
 has_usable_backend(const struct shm *shm, const struct conf_upstream *up)
 {
     for (unsigned i = 0; i < up->nbackends; i++) {
-        if (readyz_is_usable(shm, &up->backends[i])) {
+        if (is_usable(shm, &up->backends[i])) {
             return true;
         }
     }

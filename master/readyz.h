@@ -16,8 +16,4 @@
 int
 readyz_judge(const struct shm *shm, const struct conf *conf, struct slice query, char *buf);
 
-/* Would a request be sent to this backend? */
-bool
-readyz_is_usable(const struct shm *shm, const struct conf_backend *backend);
-
 #endif

@@ -10,6 +10,7 @@
 #include "master/metrics.h"
 #include "master/process_stat.h"
 #include "master/readyz.h"
+#include "shared/clock.h"
 #include "t/unit/suites.h"
 
 /* The segment as the master and two workers map it. */
@@ -303,6 +304,36 @@ START_TEST(ready_upstreams_need_a_usable_backend)
 }
 END_TEST
 
+START_TEST(ready_upstreams_need_a_breaker_that_is_not_open)
+{
+    static const struct breaker_rules rules = {.window_ms = 10000,
+                                               .min_requests = 1,
+                                               .consecutive = 1,
+                                               .open_for_ms = 1000000,
+                                               .half_open_requests = 1};
+    upstream.breaker = (struct breaker_rules *)&rules;
+    shm_set(&workers[0].row->is_accepting, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(ready("upstream=site"), 200);
+        breaker_report(&master.s->backends[backends[i].slot].breaker, &rules, clock_mono_ms(), 0,
+                       true, true);
+    }
+    ck_assert_int_eq(ready("upstream=site"), 503);
+}
+END_TEST
+
+START_TEST(ready_upstreams_that_fail_open_heed_people_alone)
+{
+    upstream.fail_open = true;
+    shm_set(&workers[0].row->is_accepting, 1);
+    shm_health_set(&monitor, 3, SHM_HEALTH_DOWN);
+    shm_health_set(&monitor, 16383, SHM_HEALTH_DOWN);
+    ck_assert_int_eq(ready("upstream=site"), 200);
+    backends[0].state = backends[1].state = CONF_MAINT;
+    ck_assert_int_eq(ready("upstream=site"), 503);
+}
+END_TEST
+
 START_TEST(ready_query_is_strict)
 {
     shm_set(&workers[0].row->is_accepting, 1);
@@ -343,6 +374,8 @@ metrics_suite(void)
     tcase_add_test(ready_case, ready_while_a_worker_accepts);
     tcase_add_test(ready_case, not_ready_while_draining);
     tcase_add_test(ready_case, ready_upstreams_need_a_usable_backend);
+    tcase_add_test(ready_case, ready_upstreams_need_a_breaker_that_is_not_open);
+    tcase_add_test(ready_case, ready_upstreams_that_fail_open_heed_people_alone);
     tcase_add_test(ready_case, ready_query_is_strict);
     suite_add_tcase(suite, ready_case);
     return suite;
