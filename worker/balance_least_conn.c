@@ -2,40 +2,55 @@
  *
  * balance_least_conn.c - the fewest exchanges in flight over all workers, in proportion to weight.
  *
- * Among equals the shared cursor says where to begin looking, so that idle backends take turns.
+ * Among equals the shared cursor says whose turn it is, so that idle backends get the same, also
+ * beside one that is not usable; where there are none no turn is taken, as in round robin.
  */
 #include "worker/balance.h"
 
-/* (active + 1) / weight, compared without division. */
-static bool
-is_less_loaded(uint64_t active, uint64_t weight, uint64_t than_active, uint64_t than_weight)
+/* (active + 1) / weight without division: below, at or above 0 for less, as much or more. */
+static int
+compare_load(const struct conf_backend *b, const struct conf_backend *than,
+             const struct balance_view *view)
 {
-    return (active + 1) * than_weight < (than_active + 1) * weight;
+    uint64_t mine = (view->active(b, view->arg) + 1) * view->weight(than, view->arg);
+    uint64_t other = (view->active(than, view->arg) + 1) * view->weight(b, view->arg);
+    return mine < other ? -1 : mine > other;
+}
+
+/* Of the nequal that are usable and have as much as first, the one whose turn it is. */
+static struct conf_backend *
+pick_equal(const struct conf_pool *pool, const struct balance_view *view,
+           struct conf_backend *first, unsigned nequal)
+{
+    uint64_t left = view->ticket(pool, view->arg) % nequal;
+    for (unsigned i = 0; i < pool->nbackends; i++) {
+        struct conf_backend *b = pool->backends[i];
+        if (view->is_usable(b, view->arg) && compare_load(b, first, view) == 0 && left-- == 0) {
+            return b;
+        }
+    }
+    return first; /* other workers have changed what they have */
 }
 
 static struct conf_backend *
 least_conn_pick(const struct conf_pool *pool, const struct balance_view *view)
 {
     struct conf_backend *best = NULL;
-    uint64_t best_active = 0;
-    uint64_t best_weight = 1;
-    uint64_t ticket = view->ticket(pool, view->arg);
-    unsigned at = (unsigned)(ticket % pool->nbackends);
+    unsigned nequal = 0;
     for (unsigned i = 0; i < pool->nbackends; i++) {
-        struct conf_backend *b = pool->backends[at];
-        at = at + 1 == pool->nbackends ? 0 : at + 1;
+        struct conf_backend *b = pool->backends[i];
         if (!view->is_usable(b, view->arg)) {
             continue;
         }
-        uint64_t active = view->active(b, view->arg);
-        uint64_t weight = view->weight(b, view->arg);
-        if (!best || is_less_loaded(active, weight, best_active, best_weight)) {
+        int order = best ? compare_load(b, best, view) : -1;
+        if (order < 0) {
             best = b;
-            best_weight = weight;
-            best_active = active;
+            nequal = 1;
+        } else {
+            nequal += order == 0;
         }
     }
-    return best;
+    return nequal > 1 ? pick_equal(pool, view, best, nequal) : best;
 }
 
 const struct balance_ops balance_least_conn = {.pick = least_conn_pick};

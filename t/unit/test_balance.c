@@ -529,9 +529,20 @@ START_TEST(backups_serve_only_when_all_others_are_down)
     world.is_down[0] = world.is_down[1] = true;
     pick_many(500);
     ck_assert_uint_eq(world.counts[2] + world.counts[3], 500);
-    if (all[_i] == CONF_ROUND_ROBIN || all[_i] == CONF_W_ROUND_ROBIN) {
+    if (all[_i] == CONF_ROUND_ROBIN || all[_i] == CONF_W_ROUND_ROBIN ||
+        all[_i] == CONF_LEAST_CONN) {
         ck_assert_uint_eq(world.counts[2], 250);
     }
+}
+END_TEST
+
+START_TEST(least_conn_gives_equals_the_same_beside_one_that_is_down)
+{
+    build(CONF_LEAST_CONN, (unsigned[]){1, 1, 1}, 3);
+    world.is_down[1] = true;
+    pick_many(100);
+    ck_assert_uint_eq(world.counts[0], 50);
+    ck_assert_uint_eq(world.counts[2], 50);
 }
 END_TEST
 
@@ -577,6 +588,7 @@ balance_suite(void)
     tcase_add_test(tc, the_slow_one_gets_what_its_latency_is_worth);
     tcase_add_loop_test(tc, one_that_just_came_up_takes_part_of_its_turns, 0, 3);
     tcase_add_loop_test(tc, backups_serve_only_when_all_others_are_down, 0, nall);
+    tcase_add_test(tc, least_conn_gives_equals_the_same_beside_one_that_is_down);
     tcase_add_test(tc, round_robin_among_nobody_takes_no_turn);
     tcase_add_loop_test(tc, nobody_is_looked_for_where_nobody_is, 0, nall);
     suite_add_tcase(suite, tc);
