@@ -9,6 +9,7 @@
 
 #include "conf/backend_state.h"
 #include "master/master.h"
+#include "master/slots.h"
 #include "shared/clock.h"
 #include "shared/log.h"
 
@@ -137,8 +138,7 @@ operator_weight_of(struct conf_source *src, const char *upstream, const char *ba
     if (!master.shm.m || n < 0 || (size_t)n >= sizeof(id)) {
         return 0; /* the first configuration, before there is a segment */
     }
-    int slot = shm_slot_find(&master.shm, SHM_BACKEND, id);
-    return slot < 0 ? 0 : (unsigned)shm_get(&master.shm.m->operators[slot].weight);
+    return (unsigned)shm_get(&slots_said(&master.shm, id)->weight);
 }
 
 /* ---- the log ---- */

@@ -25,6 +25,66 @@ slot_claim(struct shm *shm, enum shm_kind kind, const char *id, const char *deta
     return 0;
 }
 
+/* ---- what operators have said ---- */
+
+static bool
+is_used(const struct shm *shm, unsigned slot)
+{
+    return shm_get(&shm->m->backends[slot].state) == SHM_SLOT_USED;
+}
+
+static bool
+is_same(const struct shm_operator *a, const struct shm_operator *b)
+{
+    return shm_get(&a->state) == shm_get(&b->state) && shm_get(&a->weight) == shm_get(&b->weight) &&
+           shm_get(&a->breaker) == shm_get(&b->breaker);
+}
+
+/* Mostly nobody has said anything. */
+static bool
+is_anything_said(const struct shm *shm)
+{
+    static const struct shm_operator nothing;
+    for (unsigned i = 0; i < shm_slots_end(shm, SHM_BACKEND); i++) {
+        if (!is_same(&shm->m->operators[i], &nothing)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const struct shm_operator *
+slots_said(struct shm *shm, const char *id)
+{
+    static const struct shm_operator nothing;
+    const struct shm_operator *of_name = NULL;
+    const char *at = strchr(id, '@');
+    int slot = shm_slot_find(shm, SHM_BACKEND, id);
+    const struct shm_operator *own = slot < 0 ? &nothing : &shm->m->operators[slot];
+    if (!at || (slot >= 0 && is_used(shm, (unsigned)slot)) || !is_anything_said(shm)) {
+        return own;
+    }
+    for (unsigned i = 0; i < shm_slots_end(shm, SHM_BACKEND); i++) {
+        if (!is_used(shm, i) || strncmp(shm->m->backends[i].id, id, (size_t)(at - id) + 1) != 0) {
+            continue;
+        }
+        if (of_name && !is_same(of_name, &shm->m->operators[i])) {
+            return &nothing;
+        }
+        of_name = &shm->m->operators[i];
+    }
+    return of_name ? of_name : own;
+}
+
+static void
+take_over(struct shm_operator *to, const struct shm_operator *said)
+{
+    shm_set(&to->state, shm_get(&said->state));
+    shm_set(&to->weight, shm_get(&said->weight));
+    shm_set(&to->breaker, shm_get(&said->breaker));
+    shm_set(&to->said_us, shm_get(&said->said_us));
+}
+
 /* Address, protocol, PROXY header and TLS of a backend: with other ones the same id loses its
  * health. text has SHM_ID_MAX bytes. */
 static void
@@ -62,9 +122,11 @@ slots_claim_upstream(struct shm *shm, struct conf_upstream *up, char *why, size_
             snprintf(why, why_size, "%s/%s: the name is too long", up->name, b->id);
             return -1;
         }
+        const struct shm_operator *said = slots_said(shm, id);
         if (slot_claim(shm, SHM_BACKEND, id, text, &b->slot, why, why_size) < 0) {
             return -1;
         }
+        take_over(&shm->m->operators[b->slot], said);
     }
     return 0;
 }

@@ -15,6 +15,11 @@
 int
 slots_claim(struct shm *shm, struct conf *conf, char *why, size_t why_size);
 
+/* What operators have said of a backend, id "UPSTREAM/BACKEND": of one that is in use that itself;
+ * of an address that joins those of a name what is said of all of them, for that was meant. */
+const struct shm_operator *
+slots_said(struct shm *shm, const char *id);
+
 /* Mark every slot that conf does not have as removed at gen. */
 void
 slots_sweep(struct shm *shm, const struct conf *conf, uint64_t gen);

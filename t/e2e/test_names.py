@@ -2,6 +2,7 @@
 """Names of backends: looked up again by their time to live, followed without a lost request, and kept when the
 name server fails."""
 
+import json
 import os
 import re
 import signal
@@ -134,6 +135,34 @@ def test_the_old_addresses_get_no_request_once_it_is_followed(launch, dns, farm)
     assert seen(port) == set(HOSTS[3:5])
     assert all(f"+ {host}" in line for host in HOSTS[3:5]) and all(f"- {host}" in line for host in HOSTS[:3])
     assert ids(daemon) == {f"web.test:{farm.port}@{host}" for host in HOSTS[3:5]}
+
+
+@pytest.mark.parametrize("what", ["state", "weight", "breaker"])
+def test_what_an_operator_says_of_a_name_is_said_of_addresses_that_come(launch, dns, farm, what):
+    """Also of one that was there before, and has a word of its own from that time."""
+    say, revoke, key, word = {"state": (["drain"], ["ready"], "state", "drain"),
+                              "weight": (["weight", ..., "7"], ["weight", ..., "1"], "weight", 7),
+                              "breaker": (["breaker", "open"], ["breaker", "auto"], "breaker", "open")}[what]
+    dns.put("web.test", A=HOSTS[:2])
+    daemon = launch(named(free_port(), dns, [f"web.test:{farm.port}", {"id": "other", "address": f"{HOSTS[5]}:{farm.port}"}]))
+    name = f"site/web.test:{farm.port}"
+
+    def tell(words):
+        command = [name if w is ... else w for w in words]
+        assert daemon.ctl(*command, *([] if ... in words else [name])).returncode == 0
+
+    def told():
+        status = json.loads(daemon.ctl("-j", "status").stdout)["status"]["upstreams"][0]["backends"]
+        return {b["id"].partition("@")[2]: b.get(key) for b in status if "@" in b["id"]}
+    plain = told()[HOSTS[0]]
+    tell(say)
+    dns.put("web.test", A=HOSTS[1:4])
+    wait_places(daemon, HOSTS[1:4])
+    assert told() == {h: word for h in HOSTS[1:4]}
+    tell(revoke)
+    dns.put("web.test", A=HOSTS[:2])
+    wait_places(daemon, HOSTS[:2])
+    assert told() == {h: plain for h in HOSTS[:2]}
 
 
 def test_a_running_request_to_a_removed_address_finishes(launch, dns, scripted):
