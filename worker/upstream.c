@@ -146,6 +146,35 @@ random_number(const void *arg)
     return forward_random();
 }
 
+/* Whatever their order: one that is full is worth waiting for, and a breaker says more than no
+ * backend. */
+static enum reason
+what_keeps_away(const struct conf_pool *pool)
+{
+    enum reason least = REASON_no_backend;
+    for (unsigned i = 0; i < pool->nbackends && least != REASON_none; i++) {
+        enum reason why = upstream_usable(pool->backends[i]);
+        bool is_less = why == REASON_none || why == REASON_over_limit ||
+                       (why == REASON_breaker_open && least != REASON_over_limit);
+        least = is_less ? why : least;
+    }
+    if (!pool->backups || least == REASON_none) {
+        return least;
+    }
+    enum reason of_backups = what_keeps_away(pool->backups);
+    bool is_less =
+        of_backups == REASON_none || of_backups == REASON_over_limit || least == REASON_no_backend;
+    return is_less ? of_backups : least;
+}
+
+/* Who is only full is well, and waited for. */
+static bool
+are_all_out(const struct conf_pool *pool)
+{
+    enum reason why = what_keeps_away(pool);
+    return why != REASON_none && why != REASON_over_limit;
+}
+
 static struct conf_backend *
 pick(const struct stream *s)
 {
@@ -172,7 +201,7 @@ pick(const struct stream *s)
         view.is_usable = is_usable_again;
         b = balance_pick(s->pool, &view);
     }
-    if (!b && s->upstream->fail_open) {
+    if (!b && s->upstream->fail_open && are_all_out(s->pool)) {
         view.is_usable = is_not_out_of_service;
         b = balance_pick(s->pool, &view);
     }
@@ -244,27 +273,6 @@ upstream_count_failure(struct stream *s)
 }
 
 /* ---- acquiring ---- */
-
-/* Whatever their order: one that is full is worth waiting for, and a breaker says more than no
- * backend. */
-static enum reason
-what_keeps_away(const struct conf_pool *pool)
-{
-    enum reason least = REASON_no_backend;
-    for (unsigned i = 0; i < pool->nbackends && least != REASON_none; i++) {
-        enum reason why = upstream_usable(pool->backends[i]);
-        bool is_less = why == REASON_none || why == REASON_over_limit ||
-                       (why == REASON_breaker_open && least != REASON_over_limit);
-        least = is_less ? why : least;
-    }
-    if (!pool->backups || least == REASON_none) {
-        return least;
-    }
-    enum reason of_backups = what_keeps_away(pool->backups);
-    bool is_less =
-        of_backups == REASON_none || of_backups == REASON_over_limit || least == REASON_no_backend;
-    return is_less ? of_backups : least;
-}
 
 /* What is answered when no backend is left: why the last one failed, else what keeps them all away.
  * REASON_none: nothing does any more. */

@@ -271,3 +271,21 @@ def test_tcp_streams_wait_too(launch, scripted):
     first.close()
     assert second.sock.recv(3) == b"two"
     second.close()
+
+
+def test_fail_open_does_not_go_to_who_is_out_while_another_is_only_full(capped):
+    akashd = capped(n=2, per_backend=1, workers=1, queue={"size": 10}, timeouts={"queue": "60s"}, fail_open=True,
+                    circuit_breaker={"open_for": "5m"}, retry=False)
+    out, full = akashd.made
+    out.always(answers.fixed(b"no", status=500, reason="No"))
+    full.always(answers.fixed())
+    with Client(akashd.port) as client:
+        until(lambda: client.ask() and akashd.metrics().value("akash_breaker_state", backend=out.address) == 2,
+              "the first to be out")
+    full.always(akashd.gate.hold())
+    before = len(out.requests)
+    clients = send(akashd, 3)
+    until(lambda: waiting(akashd) == 2, "two to wait")
+    akashd.gate.release()
+    assert [c.response().status for c in clients] == [200] * 3
+    assert len(out.requests) == before
