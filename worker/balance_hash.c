@@ -4,14 +4,15 @@
  *
  * A backend that has more than a quarter above its share of what is in flight passes the key on,
  * and so does one that is not usable: to the entry of the next number that the key draws, so that
- * the keys of one spread over all others.
+ * the keys of one spread over all others. Those who are out have no share: what they had is the
+ * others', who would else all seem to have too much.
  */
 #include "shared/hash.h"
 #include "worker/balance.h"
 
 #define DRAWS 64 /* then whoever comes next in the table */
 
-/* 1.25 times its share, rounded up. */
+/* 1.25 times its share among those that are usable, rounded up. */
 static bool
 is_overloaded(const struct conf_pool *pool, const struct balance_view *view,
               const struct conf_backend *b)
@@ -23,8 +24,10 @@ is_overloaded(const struct conf_pool *pool, const struct balance_view *view,
         return false;
     }
     for (unsigned i = 0; i < pool->nbackends; i++) {
-        total += view->active(pool->backends[i], view->arg);
-        weights += pool->backends[i]->weight;
+        if (view->is_usable(pool->backends[i], view->arg)) {
+            total += view->active(pool->backends[i], view->arg);
+            weights += pool->backends[i]->weight;
+        }
     }
     uint64_t most = (total * b->weight * 5 + weights * 4 - 1) / (weights * 4);
     return own >= most;

@@ -443,6 +443,24 @@ START_TEST(a_hot_key_spills_over_at_a_quarter_above_the_share)
 }
 END_TEST
 
+/* Three of eight are out: each of the others has a fifth of the load, not an eighth. */
+START_TEST(keys_stay_where_they_are_while_others_are_down)
+{
+    build(CONF_HASH, (unsigned[]){1, 1, 1, 1, 1, 1, 1, 1}, 8);
+    world.is_down[1] = world.is_down[4] = world.is_down[5] = true;
+    for (world.key = 0; world.key < CLIENTS; world.key++) {
+        homes[world.key] = (uint8_t)pick()->index;
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        world.active[i] = world.is_down[i] ? 0 : 20;
+    }
+    world.active[0] = 10; /* it would take what the others seemed to have too much of */
+    for (world.key = 0; world.key < CLIENTS; world.key++) {
+        ck_assert_uint_eq(pick()->index, homes[world.key]);
+    }
+}
+END_TEST
+
 START_TEST(nobody_is_looked_for_where_nobody_is)
 {
     build(all[_i], (unsigned[]){1, 1, 1, 1}, 4);
@@ -583,6 +601,7 @@ balance_suite(void)
     tcase_add_test(tc, place_in_the_file_does_not_matter);
     tcase_add_test(tc, a_key_stays_where_it_is);
     tcase_add_test(tc, a_hot_key_spills_over_at_a_quarter_above_the_share);
+    tcase_add_test(tc, keys_stay_where_they_are_while_others_are_down);
     tcase_add_test(tc, two_drawn_leave_the_loaded_one_alone);
     tcase_add_test(tc, two_drawn_follow_weights);
     tcase_add_test(tc, the_slow_one_gets_what_its_latency_is_worth);
