@@ -404,8 +404,8 @@ const struct option option_table[] = {
              "parameter are told apart by the client's address."},
     {OWN_UPSTREAM, "slow_start", TYPE_DURATION, "0", 0, DAY, IN(conf_upstream, slow_start_ms),
      .flags = OPT_SHORT,
-     .help = "How long the share of a backend that was down grows from a tenth to the whole after it "
-             "has come up. Not at the start, and not for ip_hash and hash."},
+     .help = "How long the share of a backend that was down or in maintenance (maint) grows from a tenth "
+             "to the whole after it has come up. Not at the start, and not for ip_hash and hash."},
     {OWN_UPSTREAM, "circuit_breaker", TYPE_OBJECT, "false", IN(conf_upstream, breaker),
      .flags = OPT_FALSE | OPT_SHORT | OPT_POINTER, .object = OWN_BREAKER,
      .help = "Stops sending to a backend that fails, and finds out whether it has recovered with few "

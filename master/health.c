@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/backend_state.h"
 #include "master/probe.h"
 #include "shared/clock.h"
 #include "shared/list.h"
@@ -45,6 +46,7 @@ struct health {
     unsigned round;
     uint64_t seed;
     struct health_target *by_slot[SHM_BACKENDS];
+    bool was_maint[SHM_BACKENDS]; /* since it was ready */
 };
 
 /* ---- pure ---- */
@@ -176,6 +178,7 @@ state_forget(struct health *health, unsigned slot, uint64_t identity)
     struct shm_health *h = &health->shm->h->backends[slot];
     if (shm_get(&h->identity) != identity) {
         state_store(health, slot, SHM_HEALTH_UNKNOWN);
+        shm_set(&h->risen_us, 0);
         h->last[0] = '\0';
         shm_set(&h->identity, identity);
     }
@@ -416,6 +419,7 @@ health_apply_backend(struct health *health, const struct conf_backend *backend)
     uint64_t identity = slot_identity(health->shm, slot);
     bool is_other = shm_get(&health->shm->h->backends[slot].identity) != identity;
     state_forget(health, slot, identity);
+    health->was_maint[slot] &= !is_other;
     if (t) {
         target_update(t, backend, is_other);
     } else {
@@ -441,6 +445,28 @@ health_drop_unwanted(struct health *health)
     }
 }
 
+static void
+heed_backend(struct health *health, const struct conf_backend *backend)
+{
+    bool *was_maint = &health->was_maint[backend->slot];
+    enum conf_state state = backend_state(health->shm, backend);
+    if (state == CONF_READY && *was_maint) {
+        shm_set(&health->shm->h->backends[backend->slot].risen_us, clock_wall_us());
+    }
+    *was_maint = state == CONF_MAINT || (*was_maint && state != CONF_READY);
+}
+
+void
+health_heed(struct health *health)
+{
+    const struct conf *conf = health->conf;
+    for (unsigned u = 0; conf && u < conf->nupstreams; u++) {
+        for (unsigned b = 0; b < conf->upstreams[u].nbackends; b++) {
+            heed_backend(health, &conf->upstreams[u].backends[b]);
+        }
+    }
+}
+
 int
 health_apply(struct health *health, struct conf *conf)
 {
@@ -456,6 +482,7 @@ health_apply(struct health *health, struct conf *conf)
         }
     }
     health_drop_unwanted(health);
+    health_heed(health);
     if (before) {
         conf_unref(before);
     }

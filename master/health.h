@@ -62,6 +62,11 @@ health_free(struct health *health);
 int
 health_apply(struct health *health, struct conf *conf);
 
+/* Look for what operators have said since the last call: who comes back from maintenance has come
+ * up now. health_apply() does it too. */
+void
+health_heed(struct health *health);
+
 /* Look for passive failures that workers have counted since the last call. */
 void
 health_hurry(struct health *health);

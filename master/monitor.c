@@ -292,6 +292,7 @@ monitor_on_wake(evutil_socket_t fd, short what, void *arg)
         if (mon->conf) {
             monitor_apply_level(mon);
         }
+        health_heed(mon->health);
         health_hurry(mon->health);
     }
 }

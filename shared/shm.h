@@ -193,7 +193,7 @@ struct shm_health {
     shm_u64 state;    /* enum shm_health_state; stored with release */
     shm_u64 identity; /* hash of the slot's id and detail that the state is about; 0: none */
     shm_u64 since_us; /* wall clock of the last change */
-    shm_u64 risen_us; /* wall clock of the last change from down to up; 0: none since unknown */
+    shm_u64 risen_us; /* wall clock of the last change from down to up, or maint to ready */
     shm_u64 checked_us;
     shm_u64 checks_failed; /* counters of probes */
     shm_u64 checks_passed;

@@ -98,13 +98,13 @@ next_ticket(const struct conf_pool *pool, const void *arg)
     return shm_cursor_next(worker.shm, s->pool->slot);
 }
 
-/* How much of its share b takes, in 1/1024: it grows after b was down. What has just been met has
- * had its whole share already, while nothing was known of it. */
+/* How much of its share b takes, in 1/1024: it grows after b was down or in maintenance. What has
+ * just been met has had its whole share already, while nothing was known of it. */
 static uint64_t
 ramp_of(const struct conf_backend *b)
 {
     uint64_t length_us = (uint64_t)b->upstream->slow_start_ms * 1000;
-    if (length_us == 0 || shm_health_get(worker.shm, b->slot) != SHM_HEALTH_UP) {
+    if (length_us == 0) {
         return RAMP_WHOLE;
     }
     uint64_t now = clock_wall_us();

@@ -250,3 +250,38 @@ def test_a_backend_that_was_never_down_has_its_whole_share(launch, scripted):
         akashd.wait_log(f"backend {name}/{new.address} unknown -> up")
     shares = {name: share_of_new(port, name) for name in RAMPED}
     assert all(share > 0.3 for share in shares.values()), shares
+
+def say(akashd, word, backend):
+    for name in RAMPED:
+        assert akashd.ctl(word, f"{name}/{backend.address}").returncode == 0
+
+
+@pytest.mark.parametrize("check", [QUICK_CHECK, False], ids=["checked", "unchecked"])
+def test_a_backend_that_comes_back_from_maintenance_grows_and_one_that_was_drained_does_not(launch, scripted, check):
+    old, new = scripted(delayed(0.002, b"old")), scripted(delayed(0.002, b"new"))
+    port = free_port()
+    config = ramped_config(port, [old, new], "60s")
+    for name in RAMPED:
+        config["upstreams"][name]["health_check"] = check
+    akashd = launch(config)
+    say(akashd, "drain", new)
+    say(akashd, "ready", new)
+    assert all(share_of_new(port, name) > 0.3 for name in RAMPED)
+    say(akashd, "maint", new)
+    assert all(share_of_new(port, name) == 0 for name in RAMPED)
+    say(akashd, "drain", new)
+    say(akashd, "ready", new)
+    shares = {name: share_of_new(port, name) for name in RAMPED}
+    assert all(share < 0.3 for share in shares.values()), shares
+
+
+def test_a_backend_whose_maintenance_ends_by_a_reload_grows(launch, scripted):
+    old, new = scripted(delayed(0.002, b"old")), scripted(delayed(0.002, b"new"))
+    port = free_port()
+    config = ramped_config(port, [old, new], "60s")
+    for name in RAMPED:
+        config["upstreams"][name]["backends"][1]["state"] = "maint"
+    akashd = launch(config)
+    akashd.reload(ramped_config(port, [old, new], "60s"))
+    shares = {name: share_of_new(port, name) for name in RAMPED}
+    assert all(share < 0.3 for share in shares.values()), shares
