@@ -172,6 +172,22 @@ take_last(struct slice *list)
     return last;
 }
 
+/* Some proxies append the port: "192.0.2.1:4711", "[2001:db8::1]:4711", and some the brackets
+ * alone. */
+static int
+parse_said(struct slice text, struct addr_ip *ip)
+{
+    struct slice host = text;
+    const char *colon = text.len ? memrchr(text.ptr, ':', text.len) : NULL;
+    if (text.len > 0 && text.ptr[0] == '[') {
+        const char *end = memchr(text.ptr, ']', text.len);
+        host = end ? slice_of(text.ptr + 1, (size_t)(end - text.ptr) - 1) : host;
+    } else if (colon && memchr(text.ptr, ':', text.len) == colon) {
+        host.len = (size_t)(colon - text.ptr);
+    }
+    return addr_ip_parse(host, ip);
+}
+
 /* Each proxy appended the address it saw, so they are believed from the right, as long as who said
  * it is trusted. The first one that is not is the client. */
 static void
@@ -186,7 +202,7 @@ find_client(struct stream *s)
         while (m->fields[i].id == HTTP_FIELD_X_FORWARDED_FOR && list.len > 0 &&
                is_trusted(l, &s->client_ip)) {
             struct addr_ip said;
-            if (addr_ip_parse(take_last(&list), &said) != 0) {
+            if (parse_said(take_last(&list), &said) != 0) {
                 return;
             }
             s->client_ip = said;

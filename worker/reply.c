@@ -32,14 +32,14 @@ add(struct reply *r, struct slice name, struct slice value)
     r->fields[r->head.nfields++] = (struct http_field){.name = name, .value = value};
 }
 
-/* Fields that a status requires (RFC 9110 10.2.1, 10.2.3). Health and limits change within seconds.
- */
+/* Fields that a status requires (RFC 9110 10.2.1, 10.2.3). Health and limits change within seconds;
+ * a rate limit knows better, and says so itself. */
 static void
-add_for_status(struct reply *r)
+add_for_status(struct reply *r, enum reason why)
 {
     if (r->head.status == 405) {
         add(r, SLICE("Allow"), SLICE("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"));
-    } else if (r->head.status == 503) {
+    } else if (r->head.status == 503 && why != REASON_rate_limited) {
         add(r, SLICE("Retry-After"), SLICE("1"));
     }
 }
@@ -72,7 +72,7 @@ make_text(struct reply *r, enum reason why, unsigned status, struct slice id)
     add(r, SLICE("Content-Length"), length);
     add(r, SLICE("Cache-Control"), SLICE("no-store"));
     add(r, SLICE("X-Request-ID"), id);
-    add_for_status(r);
+    add_for_status(r, why);
 }
 
 /* ---- pages ---- */

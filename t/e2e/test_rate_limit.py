@@ -197,6 +197,15 @@ def test_the_refusal_says_why_and_when_to_come_again(limited):
     assert len(akashd.backend.requests) == 1
 
 
+def test_a_refusal_503_says_once_when_to_come_again(limited):
+    akashd = limited(limit("1/h", status=503))
+    with Client(akashd.port) as client:
+        first, second = client.ask(), client.ask()
+    assert (first.status, second.status) == (200, 503)
+    said = second.fields.all("Retry-After")
+    assert len(said) == 1 and int(said[0]) > 1800, second.fields
+
+
 def test_a_refused_upload_is_answered_and_its_body_goes_nowhere(limited):
     akashd = limited(limit("1/h"))
     with Client(akashd.port) as client:
@@ -292,6 +301,19 @@ def test_nobody_else_is_believed(limited):
         assert seen_by(akashd.backend, "X-Request-ID") != ["mine"]
         assert seen_by(akashd.backend, "X-Real-IP") == []
         assert statuses(client, 1, from_ip("192.0.2.2")) == [429]
+
+
+@pytest.mark.parametrize("client_ip, form", [("203.0.113.5", "203.0.113.5:{}"), ("2001:db8::5", "[2001:db8::5]:{}"),
+                                             ("2001:db8::5", "[2001:db8::5]")])
+def test_a_proxy_may_append_the_port_of_the_client(limited, client_ip, form):
+    """Each client has one request; the port does not tell clients apart."""
+    akashd = limited(limit("1/h", burst=1), trusted_proxies=[HOME, "10.0.0.0/8"])
+    with Client(akashd.port) as client:
+        assert statuses(client, 1, from_ip("192.0.2.1:1")) == [200]
+        assert statuses(client, 1, from_ip(form.format(4711) + ", 10.1.1.1:80")) == [200]
+        assert statuses(client, 1, from_ip(form.format(4712))) == [429]
+        assert statuses(client, 1, from_ip(client_ip)) == [429]
+        assert statuses(client, 1) == [200], "of the proxy itself"
 
 
 def test_what_a_trusted_proxy_says_is_kept(limited):
