@@ -84,7 +84,10 @@ complain(struct option_reader *reader, const struct option *row, struct node *no
     struct option one = *row;
     one.flags &= is_element ? ~(unsigned)(OPT_LIST | OPT_ONE) : ~0u;
     report_got(node, got, sizeof(got));
-    if (why) {
+    if (row->flags & OPT_SECRET) { /* messages go to logs */
+        report_value(reader->report, node, "expected a string of %llu to %llu bytes",
+                     (unsigned long long)row->min, (unsigned long long)row->max);
+    } else if (why) {
         report_value(reader->report, node, "%s: %s", got, why);
     } else {
         option_expected(&one, expected, sizeof(expected));

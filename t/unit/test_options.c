@@ -117,6 +117,8 @@ START_TEST(values_of_every_type_are_accepted)
 END_TEST
 #define GOOD_CASES 12
 
+#define BAD_CASES 42
+
 START_TEST(values_of_the_wrong_form_are_told)
 {
     static const struct {
@@ -154,6 +156,8 @@ START_TEST(values_of_the_wrong_form_are_told)
         {LONG("", ",\"source\":[\"10.0.0.1\",\"10.0.0.0/8\"]", ""),
          "upstreams.u.source[1]: expected an address such as"},
         {LONG("", ",\"source\":\"127.0.0.2:80\"", ""), "source: expected an address"},
+        {LONG("", ",\"sticky\":{\"secret\":\"too short\"}", ""),
+         "upstreams.u.sticky.secret: expected a string of 16 to 255 bytes"},
         {LONG("", "", ",\"metrics\":true"), "metrics: expected an object, or its address alone"},
         {LONG("", "", ",\"metrics\":{\"allow\":[\"x\"]}"), "metrics.allow[0]: expected a network"},
         {LONG("", "", ",\"control_socket\":{\"mode\":\"0900\"}"), "expected permissions in octal"},
@@ -174,14 +178,15 @@ START_TEST(values_of_the_wrong_form_are_told)
          "routes[0]: expected one of upstream, split, redirect and respond"},
         {LONG("", "", ",\"access_log\":{\"format\":\"json\"}"), "access_log.target: missing"},
     };
+    _Static_assert(sizeof(cases) / sizeof(cases[0]) == BAD_CASES, "each of them is tried");
     ck_assert_msg(fixture_load(cases[_i].text) == NULL, "accepted: %s", cases[_i].text);
     ck_assert_uint_eq(fixture_errors()->nerrors, 1);
     ck_assert_msg(strstr(fixture_errors()->errors[0], cases[_i].what) != NULL, "got: %s",
                   fixture_errors()->errors[0]);
+    ck_assert_ptr_null(strstr(fixture_errors()->errors[0], "too short")); /* a secret is not told */
     fixture_free(NULL);
 }
 END_TEST
-#define BAD_CASES 39
 
 START_TEST(misspelt_keys_are_suggested)
 {
