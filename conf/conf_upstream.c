@@ -358,6 +358,15 @@ parse_expect(struct conf_build *build, struct conf_health *health, const char *t
     health->nexpect = n;
 }
 
+/* It would never pass. */
+static void
+check_health(struct conf_build *build, const struct conf_health *health, struct node *node)
+{
+    if (health->body && health->body[0] && health->method && strcmp(health->method, "HEAD") == 0) {
+        report_value(build->report, node_get(node, "body"), "an answer to HEAD has no body");
+    }
+}
+
 static void
 parse_hash_key(struct conf_upstream *up)
 {
@@ -393,6 +402,7 @@ check_upstream(struct conf_build *build, struct conf_upstream *up, struct node *
     if (expect) {
         parse_expect(build, &up->health, expect);
     }
+    check_health(build, &up->health, node_get(node, "health_check"));
     parse_hash_key(up);
     conf_read_retry_on(up->policy.retry, node_get(node, "retry"));
     parse_source(build, up, node_get(node, "source"));

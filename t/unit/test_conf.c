@@ -549,11 +549,13 @@ START_TEST(rules_of_the_short_form_are_kept)
          "1:73: health_check.path: only a check of type \"http\" or \"grpc\" has this"},
         {"{\"backends\":[" BACKEND "],\"health_check\":{\"type\":\"grpc\",\"body\":\"x\"}}",
          "1:74: health_check.body: only a check of type \"http\" has this"},
+        {"{\"health_check\":{\"method\":\"HEAD\",\"body\":\"ok\"},\"Backends\":[" BACKEND "]}",
+         "1:41: health_check.body: an answer to HEAD has no body"},
     };
     fixture_expect_errors(cases[_i][0], cases[_i][1], NULL);
 }
 END_TEST
-#define RULES 15
+#define RULES 16
 
 START_TEST(errors_of_the_long_form_have_places)
 {
