@@ -517,8 +517,8 @@ const struct option option_table[] = {
     {OWN_BREAKER, "consecutive", TYPE_COUNT, "5", 0, 100000, IN(breaker_rules, consecutive),
      .help = "Failures in a row that open it; 0: they do not count."},
     {OWN_BREAKER, "latency_factor", TYPE_COUNT, "0", 0, 1000, IN(breaker_rules, latency_factor),
-     .help = "An answer that takes so many times the median latency of the upstream's backends is a "
-             "failure; 0: none is for being slow."},
+     .help = "An answer that takes so many times the median latency of the upstream's backends (of two: "
+             "the quicker one's) is a failure; 0: none is for being slow."},
     {OWN_BREAKER, "open_for", TYPE_DURATION, "\"10s\"", 10, 300 * SECOND,
      IN(breaker_rules, open_for_ms),
      .help = "How long it is open, doubling while it trips again, up to 5m."},

@@ -133,7 +133,8 @@ compare_latencies(const void *left, const void *right)
     return a < b ? -1 : a > b;
 }
 
-/* Of the backends whose latency is known; 0: fewer than two. Looked at a few times a second. */
+/* Of the backends whose latency is known; 0: fewer than two. Of an even number the quicker one in
+ * the middle, or of two the slow one would be held to itself. Looked at a few times a second. */
 static uint64_t
 median_latency(const struct conf_upstream *up)
 {
@@ -153,7 +154,7 @@ median_latency(const struct conf_upstream *up)
         qsort(all, n, sizeof(*all), compare_latencies);
     }
     last[up->slot].at_ms = worker_now_ms();
-    last[up->slot].median_us = n > 1 ? all[n / 2] : 0;
+    last[up->slot].median_us = n > 1 ? all[(n - 1) / 2] : 0;
     free(all);
     return last[up->slot].median_us;
 }

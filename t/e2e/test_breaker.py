@@ -182,8 +182,9 @@ def test_failures_of_the_connection_count_too(guarded, fault):
     until(lambda: ask(akashd, 2) and state(akashd) == OPEN, "the breaker to open")
 
 
-def test_a_backend_that_has_become_slow_is_out(guarded):
-    akashd = guarded({"latency_factor": 10}, n=3)
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_backend_that_has_become_slow_is_out(guarded, n):
+    akashd = guarded({"latency_factor": 10}, n=n)
     ask(akashd, 30)
 
     def slow(x):
