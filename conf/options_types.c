@@ -280,29 +280,32 @@ is_request(const char *text, const char *but)
     return true;
 }
 
+/* Is it a path as routes see those of requests? Else it would match none. */
 static bool
-has_dot_segment(const char *path)
+is_normal(struct reading *r)
 {
-    for (const char *at = strchr(path, '/'); at; at = strchr(at + 1, '/')) {
-        size_t len = strcspn(at + 1, "/");
-        if ((len == 1 && at[1] == '.') || (len == 2 && at[1] == '.' && at[2] == '.')) {
-            return true;
-        }
+    struct slice path = slice_from_str(r->node->text);
+    char *room = malloc(path.len);
+    struct slice normal;
+    if (!room) {
+        abort();
     }
-    return false;
+    bool is_whole = http_path_normalize(path, room, &normal);
+    free(room);
+    if (!is_whole) {
+        r->why = "a percent escape is no byte, or %00";
+    } else if (normal.len != path.len) {
+        r->why =
+            "no request's path has the segments . and .., or escapes of letters, digits and -._~, "
+            "when it is compared";
+    }
+    return is_whole && normal.len == path.len;
 }
 
 static bool
 read_prefix(struct reading *r)
 {
-    if (!read_text(r) || !is_request(r->node->text, "?#\\")) {
-        return false;
-    }
-    if (has_dot_segment(r->node->text)) {
-        r->why = "no request's path has the segments . and .. when it is compared";
-        return false;
-    }
-    return true;
+    return read_text(r) && is_request(r->node->text, "?#\\") && is_normal(r);
 }
 
 static bool

@@ -228,8 +228,10 @@ http_is_hop_by_hop(const struct http_field *f);
 bool
 http_is_trailer_allowed(const struct http_field *f);
 
-/* Resolve dot segments of an origin-form path, "%2e" included (RFC 3986 5.2.4: ".." at the root
- * stays there); "%2F" and "%5C" stay. A path with "%00", a broken percent escape or '#' is refused.
+/* Give an origin-form path the form in which it is routed and forwarded: escapes of unreserved bytes
+ * become these (RFC 3986 6.2.2.2: "%61dmin" is "admin"), then dot segments are resolved (5.2.4: ".."
+ * at the root stays there). Other escapes stay, "%2F" and "%5C" among them. A path with "%00", a
+ * broken percent escape or '#' is refused.
  * out has room for path.len bytes. On success *result is path itself when nothing changed, else
  * lies in out. true, or false for bad_request. */
 bool

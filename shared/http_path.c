@@ -1,59 +1,80 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * http_path.c - paths as routes and backends are to see them: without dot segments.
+ * http_path.c - paths as routes and backends are to see them: without dot segments and needless
+ * escapes.
  */
 #include "shared/http.h"
 
+#include <ctype.h>
+
 #include "shared/http_chars.h"
 
-/* Is [p, end) a dot, plain or as %2e? Its width then, else 0. */
-static size_t
-dot_width(const char *p, const char *end)
+/* The byte that the three of an escape stand for. */
+static unsigned char
+escaped(const char *p)
 {
-    if (p < end && *p == '.') {
-        return 1;
+    return (unsigned char)(http_hex_digit(p[1]) << 4 | http_hex_digit(p[2]));
+}
+
+/* RFC 3986 2.3: may stand for itself, and means the same then. */
+static bool
+is_unreserved(unsigned char c)
+{
+    return isalnum(c) || c == '-' || c == '.' || c == '_' || c == '~';
+}
+
+/* Are all percent escapes whole, none of them %00, and no '#' among the bytes? *has_needless: some
+ * escape stands for an unreserved byte. */
+static bool
+check_path(struct slice path, bool *has_needless)
+{
+    const char *end = path.ptr + path.len;
+    *has_needless = false;
+    for (const char *p = path.ptr; p < end; p++) {
+        if (*p == '#' || *p == '\0') {
+            return false;
+        }
+        if (*p == '%') {
+            if (end - p < 3 || !http_char_is(p[1], HTTP_C_HEX) || !http_char_is(p[2], HTTP_C_HEX) ||
+                escaped(p) == 0) {
+                return false;
+            }
+            *has_needless = *has_needless || is_unreserved(escaped(p));
+        }
     }
-    return end - p >= 3 && p[0] == '%' && p[1] == '2' && (p[2] | 0x20) == 'e' ? 3 : 0;
+    return true;
+}
+
+/* RFC 3986 6.2.2.2, once: what comes of it is not looked at again. Returns the bytes written to
+ * out. */
+static size_t
+unescape_needless(struct slice path, char *out)
+{
+    const char *end = path.ptr + path.len;
+    size_t len = 0;
+    for (const char *p = path.ptr; p < end; p++) {
+        bool is_needless = *p == '%' && is_unreserved(escaped(p));
+        out[len++] = is_needless ? (char)escaped(p) : *p;
+        p += is_needless ? 2 : 0;
+    }
+    return len;
 }
 
 /* How many dots is the segment made of: 1 or 2, else 0. */
 static int
 dot_segment(struct slice segment)
 {
-    const char *p = segment.ptr;
-    const char *end = p + segment.len;
-    size_t width = dot_width(p, end);
-    if (width == 0) {
-        return 0;
+    bool is_dots = segment.len == 1 || segment.len == 2;
+    for (size_t i = 0; i < segment.len && is_dots; i++) {
+        is_dots = segment.ptr[i] == '.';
     }
-    p += width;
-    if (p == end) {
-        return 1;
-    }
-    width = dot_width(p, end);
-    return width > 0 && p + width == end ? 2 : 0;
+    return is_dots ? (int)segment.len : 0;
 }
 
-/* Are all percent escapes whole, none of them %00, and no '#' among the bytes? *has_dots: some
- * segment begins with a dot, so that the path must be gone over. */
 static bool
-check_path(struct slice path, bool *has_dots)
+has_dots(struct slice path)
 {
-    const char *end = path.ptr + path.len;
-    *has_dots = false;
-    for (const char *p = path.ptr; p < end; p++) {
-        if (*p == '/') {
-            *has_dots = *has_dots || dot_width(p + 1, end) > 0;
-        } else if (*p == '#' || *p == '\0') {
-            return false;
-        } else if (*p == '%') {
-            if (end - p < 3 || !http_char_is(p[1], HTTP_C_HEX) || !http_char_is(p[2], HTTP_C_HEX) ||
-                (p[1] == '0' && p[2] == '0')) {
-                return false;
-            }
-        }
-    }
-    return true;
+    return memmem(path.ptr, path.len, "/.", 2) != NULL;
 }
 
 /* The length of out without its last segment and that one's slash. */
@@ -65,8 +86,8 @@ pop_segment(const char *out, size_t len)
     return len;
 }
 
-/* RFC 3986 5.2.4 over a path that begins with '/'; ".." at the root stays at the root. Returns the
- * bytes written to out. */
+/* RFC 3986 5.2.4 over a path that begins with '/', which may lie in out; ".." at the root stays at
+ * the root. Returns the bytes written to out. */
 static size_t
 remove_dot_segments(struct slice path, char *out)
 {
@@ -78,7 +99,7 @@ remove_dot_segments(struct slice path, char *out)
         next = next ? next : end;
         int dots = dot_segment(slice_of(slash + 1, (size_t)(next - slash - 1)));
         if (dots == 0) {
-            memcpy(out + len, slash, (size_t)(next - slash));
+            memmove(out + len, slash, (size_t)(next - slash));
             len += (size_t)(next - slash);
         }
         if (dots == 2) {
@@ -95,17 +116,19 @@ remove_dot_segments(struct slice path, char *out)
 bool
 http_path_normalize(struct slice path, char *out, struct slice *result)
 {
-    bool has_dots;
-    if (!check_path(path, &has_dots)) {
+    bool has_needless;
+    if (!check_path(path, &has_needless)) {
         return false;
     }
     *result = path;
-    if (!has_dots || path.ptr[0] != '/') {
-        return true;
+    if (has_needless) {
+        *result = slice_of(out, unescape_needless(path, out));
     }
-    size_t len = remove_dot_segments(path, out);
-    if (len < path.len) { /* a path that changes gets shorter */
-        *result = slice_of(out, len);
+    if (path.ptr[0] == '/' && has_dots(*result)) {
+        size_t len = remove_dot_segments(*result, out);
+        if (len < result->len) { /* a path that changes gets shorter */
+            *result = slice_of(out, len);
+        }
     }
     return true;
 }

@@ -273,7 +273,7 @@ set_forwarded(struct stream *s)
     add_field(m, HTTP_FIELD_X_REQUEST_ID, SLICE("X-Request-ID"), s->http->request_id);
 }
 
-/* Resolve dot segments, so that what was routed is what is forwarded. */
+/* So that what was routed is what is forwarded. */
 static enum reason
 normalize_path(struct stream *s)
 {

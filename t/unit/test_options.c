@@ -117,7 +117,7 @@ START_TEST(values_of_every_type_are_accepted)
 END_TEST
 #define GOOD_CASES 12
 
-#define BAD_CASES 42
+#define BAD_CASES 44
 
 START_TEST(values_of_the_wrong_form_are_told)
 {
@@ -172,6 +172,10 @@ START_TEST(values_of_the_wrong_form_are_told)
         {LONG("", "", ",\"routes\":[{\"path\":\"/a?b\",\"upstream\":\"u\"}]"), "routes[0].path: "},
         {LONG("", "", ",\"routes\":[{\"path\":\"/a/./b\",\"upstream\":\"u\"}]"),
          "has the segments . and .."},
+        {LONG("", "", ",\"routes\":[{\"path\":\"/%7Ea\",\"upstream\":\"u\"}]"),
+         "escapes of letters, digits and -._~"},
+        {LONG("", "", ",\"routes\":[{\"path\":\"/%2\",\"upstream\":\"u\"}]"),
+         "a percent escape is no byte"},
         {LONG("", "", ",\"routes\":[{\"listeners\":[],\"upstream\":\"u\"}]"),
          "routes[0].listeners: expected at least one element"},
         {LONG("", "", ",\"routes\":[{}]"),
