@@ -108,12 +108,43 @@ read_pid(int fd)
     return n > 0 ? strtol(text, NULL, 10) : 0;
 }
 
+/* Where it is written first. */
+static void
+unfinished_path(const char *path, pid_t pid, char buf[PATH_MAX])
+{
+    snprintf(buf, PATH_MAX, "%s.%ld", path, (long)pid);
+}
+
+/* What writing will meet, before anything else is begun. */
+static int
+try_to_write(const char *path)
+{
+    char temporary[PATH_MAX];
+    struct stat there;
+    unfinished_path(path, getpid(), temporary);
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        return -1;
+    }
+    close(fd);
+    unlink(temporary);
+    if (lstat(path, &there) == 0 && S_ISDIR(there.st_mode)) {
+        errno = EISDIR;
+        return -1;
+    }
+    return 0;
+}
+
 int
 daemon_check_pid(const char *path, pid_t other, char *why, size_t why_size)
 {
+    if (other == 0 && try_to_write(path) < 0) {
+        snprintf(why, why_size, "pid_file: %s: %s", path, strerror(errno));
+        return -1;
+    }
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) {
-        return 0; /* none, or one that writing will tell about */
+        return 0; /* none */
     }
     bool is_taken = flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
     long pid = read_pid(fd);
@@ -123,13 +154,6 @@ daemon_check_pid(const char *path, pid_t other, char *why, size_t why_size)
     }
     snprintf(why, why_size, "pid_file: %s: akashd runs already, process %ld", path, pid);
     return -1;
-}
-
-/* Where it is written first. */
-static void
-unfinished_path(const char *path, pid_t pid, char buf[PATH_MAX])
-{
-    snprintf(buf, PATH_MAX, "%s.%ld", path, (long)pid);
 }
 
 static int

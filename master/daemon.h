@@ -23,8 +23,9 @@ daemon_leave_terminal(void);
 /* The path that counts: the command line's, else the configuration's; NULL: none. */
 const char *
 daemon_pid_file(const struct master_options *options, const struct conf *conf);
-/* Is the file another living server's? other may be the former master (0: there is none), whose
- * file it may be. 0, or -1 with a sentence in why. */
+/* Can the file be written, and is it no other living server's? other may be the former master (0:
+ * there is none), whose file it may be, and whose upgrade is not hindered by a folder that is gone.
+ * 0, or -1 with a sentence in why. */
 int
 daemon_check_pid(const char *path, pid_t other, char *why, size_t why_size);
 /* Write it and lock it for as long as this process lives. The file appears whole or not at all. 0

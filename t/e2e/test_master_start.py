@@ -293,6 +293,19 @@ def test_pid_file_of_a_killed_server_is_replaced(launch):
     until(lambda: daemon.written_pid() == daemon.pid, "its own process id")
 
 
+@pytest.mark.parametrize("name, why", [("none/pid", "No such file or directory"), ("folder", "Is a directory")])
+def test_pid_file_that_cannot_be_written_exits_2(tmp_path, port, name, why):
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "akashd.json"
+    path.write_text(json.dumps(http_config(port, ["127.0.0.1:1"], metrics=False, pid_file=str(tmp_path / name),
+                                           control_socket=str(tmp_path / "c.sock"))))
+    for flags in ([], ["-D"]):
+        done = run("-c", str(path), *flags)
+        assert done.returncode == 2
+        assert f"pid_file: {tmp_path / name}: {why}" in done.stderr
+    assert {entry.name for entry in tmp_path.iterdir()} == {"folder", "akashd.json"}
+
+
 def test_pid_file_of_the_command_line(launch, tmp_path):
     path = tmp_path / "other.pid"
     daemon = launch(http_config(free_port(), ["127.0.0.1:1"]), args=["-p", str(path)])
