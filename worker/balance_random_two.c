@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * balance_random_two.c - of two drawn at random by weight, the one with less in flight for it.
+ * balance_random_two.c - of two drawn at random by weight, the one with less in flight for it. Of
+ * two that are idle the first, or the heavier one would get all while there is little to do.
  */
 #include "worker/balance.h"
 
@@ -35,8 +36,13 @@ random_two_pick(const struct conf_pool *pool, const struct balance_view *view)
     if (!two) {
         return one;
     }
-    uint64_t one_load = (view->active(one, view->arg) + 1) * view->weight(two, view->arg);
-    uint64_t two_load = (view->active(two, view->arg) + 1) * view->weight(one, view->arg);
+    uint64_t of_one = view->active(one, view->arg);
+    uint64_t of_two = view->active(two, view->arg);
+    if (of_one == 0 && of_two == 0) {
+        return view->takes_turn(one, view->arg) ? one : two;
+    }
+    uint64_t one_load = (of_one + 1) * view->weight(two, view->arg);
+    uint64_t two_load = (of_two + 1) * view->weight(one, view->arg);
     return two_load < one_load ? two : one;
 }
 

@@ -294,6 +294,21 @@ START_TEST(idle_equals_take_turns)
 }
 END_TEST
 
+START_TEST(idle_ones_take_turns_by_weight)
+{
+    build(CONF_LEAST_CONN, (unsigned[]){1, 3, 4}, 3);
+    pick_many(800);
+    ck_assert_uint_ge(world.counts[0], 98);
+    ck_assert_uint_le(world.counts[0], 102);
+    ck_assert_uint_ge(world.counts[1], 298);
+    ck_assert_uint_le(world.counts[1], 302);
+    world.active[1] = world.active[2] =
+        1; /* which is less for them than the first request for it */
+    pick_many(800);
+    ck_assert_uint_le(world.counts[0], 102);
+}
+END_TEST
+
 START_TEST(great_loads_and_weights_do_not_overflow)
 {
     build(CONF_LEAST_CONN, (unsigned[]){256, 1}, 2);
@@ -487,6 +502,27 @@ START_TEST(two_drawn_leave_the_loaded_one_alone)
 }
 END_TEST
 
+START_TEST(two_idle_ones_are_drawn_by_weight)
+{
+    build(CONF_RANDOM_TWO, (unsigned[]){1, 3}, 2);
+    pick_many(10000);
+    ck_assert_uint_gt(world.counts[0], 2200);
+    ck_assert_uint_lt(world.counts[0], 2800);
+}
+END_TEST
+
+START_TEST(idle_one_that_just_came_up_takes_part_of_its_turns)
+{
+    static const enum conf_algorithm ramped[] = {CONF_ROUND_ROBIN, CONF_LEAST_CONN,
+                                                 CONF_RANDOM_TWO};
+    build(ramped[_i], (unsigned[]){1, 1, 1, 1}, 4);
+    world.percent[1] = 10;
+    pick_many(31000);
+    ck_assert_uint_gt(world.counts[1], 500);
+    ck_assert_uint_lt(world.counts[1], 1500);
+}
+END_TEST
+
 START_TEST(two_drawn_follow_weights)
 {
     build(CONF_RANDOM_TWO, (unsigned[]){1, 3}, 2);
@@ -592,6 +628,7 @@ balance_suite(void)
     tcase_add_test(tc, fewest_in_flight_is_chosen);
     tcase_add_test(tc, in_flight_grows_in_proportion_to_weight);
     tcase_add_test(tc, idle_equals_take_turns);
+    tcase_add_test(tc, idle_ones_take_turns_by_weight);
     tcase_add_test(tc, great_loads_and_weights_do_not_overflow);
     tcase_add_test(tc, a_client_stays_whatever_its_port_and_the_load);
     tcase_add_test(tc, only_clients_of_one_that_went_away_move);
@@ -603,6 +640,8 @@ balance_suite(void)
     tcase_add_test(tc, a_hot_key_spills_over_at_a_quarter_above_the_share);
     tcase_add_test(tc, keys_stay_where_they_are_while_others_are_down);
     tcase_add_test(tc, two_drawn_leave_the_loaded_one_alone);
+    tcase_add_test(tc, two_idle_ones_are_drawn_by_weight);
+    tcase_add_loop_test(tc, idle_one_that_just_came_up_takes_part_of_its_turns, 0, 3);
     tcase_add_test(tc, two_drawn_follow_weights);
     tcase_add_test(tc, the_slow_one_gets_what_its_latency_is_worth);
     tcase_add_loop_test(tc, one_that_just_came_up_takes_part_of_its_turns, 0, 3);
