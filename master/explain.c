@@ -203,21 +203,38 @@ pick_by_turn(const struct way *w, const struct conf_pool *pool)
     return NULL;
 }
 
-static const struct conf_backend *
-pick_least(const struct way *w, const struct conf_pool *pool)
+static void
+tell_pick(struct way *w, const struct conf_backend *b, const char *why)
+{
+    if (b) {
+        tell(w, "backend", b->id);
+    }
+    tell(w, "why", why);
+}
+
+static void
+pick_least(struct way *w, const struct conf_pool *pool)
 {
     const struct conf_backend *best = NULL;
     uint64_t best_active = 0;
+    unsigned nidle = 0;
     for (unsigned i = 0; i < pool->nbackends; i++) {
         const struct conf_backend *b = pool->backends[i];
         uint64_t active = shm_get(&w->shm->s->backends[b->slot].active);
-        if (is_usable(w, b) &&
-            (!best || (active + 1) * best->weight < (best_active + 1) * b->weight)) {
+        if (!is_usable(w, b)) {
+            continue;
+        }
+        nidle += active == 0;
+        if (!best || (active + 1) * best->weight < (best_active + 1) * b->weight) {
             best = b;
             best_active = active;
         }
     }
-    return best;
+    if (nidle > 1 && best_active == 0) {
+        tell_pick(w, NULL, "those that are idle take turns, by weight");
+    } else {
+        tell_pick(w, best, "it has the fewest exchanges for its weight now");
+    }
 }
 
 static const struct conf_backend *
@@ -235,15 +252,6 @@ pick_by_client(const struct way *w, const struct conf_pool *pool, const struct a
 }
 
 static void
-tell_pick(struct way *w, const struct conf_backend *b, const char *why)
-{
-    if (b) {
-        tell(w, "backend", b->id);
-    }
-    tell(w, "why", why);
-}
-
-static void
 pick(struct way *w, const struct conf_pool *pool)
 {
     switch (pool->upstream->algorithm) {
@@ -251,9 +259,7 @@ pick(struct way *w, const struct conf_pool *pool)
     case CONF_W_ROUND_ROBIN:
         tell_pick(w, pick_by_turn(w, pool), "it has the next turn, unless others come first");
         return;
-    case CONF_LEAST_CONN:
-        tell_pick(w, pick_least(w, pool), "it has the fewest exchanges for its weight now");
-        return;
+    case CONF_LEAST_CONN: pick_least(w, pool); return;
     case CONF_IP_HASH:
         if (w->q->client) {
             tell_pick(w, pick_by_client(w, pool, &w->client), "the client's address chooses it");

@@ -13,7 +13,7 @@ import pytest
 from harness import (PATIENCE, Authority, Client, Echo, Farm, Load, Streams, adopt_orphans, free_port, http_config,
                      until)
 from harness.akashd import binary
-from harness.backend import fixed
+from harness.backend import fixed, stall
 
 
 @pytest.fixture(scope="module")
@@ -489,6 +489,20 @@ def test_explain_of_the_next_turn_comes_true(daemon, farm):
         told = said(daemon, "explain", f"http://x:{port_of(daemon)}/")["explain"]
         with Client(port_of(daemon)) as client:
             assert client.ask().text == farm.names[farm.addresses.index(told["backend"])]
+
+
+def test_explain_of_least_conn_names_who_is_idle_alone(launch, scripted):
+    """A turn among the idle is not foretold."""
+    busy, idle = scripted(stall()), scripted(stall())
+    daemon = launch(http_config(free_port(), [busy, idle], {"algorithm": "least_conn"}))
+    url = f"http://x:{port_of(daemon)}/"
+    told = said(daemon, "explain", url)["explain"]
+    assert "backend" not in told and "take turns" in told["why"]
+    with Client(port_of(daemon)) as client:
+        client.request("GET", "/")
+        until(lambda: busy.requests or idle.requests, "the request")
+        told = said(daemon, "explain", url)["explain"]
+        assert told["backend"] == (idle if busy.requests else busy).address
 
 
 @pytest.mark.parametrize("question, expected", [
