@@ -228,13 +228,19 @@ http_is_hop_by_hop(const struct http_field *f);
 bool
 http_is_trailer_allowed(const struct http_field *f);
 
-/* Give an origin-form path the form in which it is routed and forwarded: escapes of unreserved bytes
- * become these (RFC 3986 6.2.2.2: "%61dmin" is "admin"), then dot segments are resolved (5.2.4: ".."
- * at the root stays there). Other escapes stay, "%2F" and "%5C" among them. A path with "%00", a
- * broken percent escape or '#' is refused.
- * out has room for path.len bytes. On success *result is path itself when nothing changed, else
- * lies in out. true, or false for bad_request. */
-bool
+/* What a path has come to. Only one with dot segments must not be forwarded as it was. */
+enum http_path {
+    HTTP_PATH_BAD = 0,   /* "%00", a broken percent escape or '#': for bad_request */
+    HTTP_PATH_NORMAL,    /* nothing has changed */
+    HTTP_PATH_UNESCAPED, /* the same in other letters */
+    HTTP_PATH_RESOLVED   /* it had dot segments */
+};
+
+/* Give an origin-form path the form in which it is compared: escapes of unreserved bytes become
+ * these (RFC 3986 6.2.2.2: "%61dmin" is "admin"), then dot segments are resolved (5.2.4: ".." at the
+ * root stays there). Other escapes stay, "%2F" and "%5C" among them.
+ * out has room for path.len bytes. *result is path itself when nothing changed, else lies in out. */
+enum http_path
 http_path_normalize(struct slice path, char *out, struct slice *result);
 
 /* "Thu, 24 Nov 2026 14:00:00 GMT" into buf of at least 30 bytes (RFC 9110 5.6.7). */

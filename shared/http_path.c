@@ -113,12 +113,12 @@ remove_dot_segments(struct slice path, char *out)
     return len;
 }
 
-bool
+enum http_path
 http_path_normalize(struct slice path, char *out, struct slice *result)
 {
     bool has_needless;
     if (!check_path(path, &has_needless)) {
-        return false;
+        return HTTP_PATH_BAD;
     }
     *result = path;
     if (has_needless) {
@@ -128,7 +128,8 @@ http_path_normalize(struct slice path, char *out, struct slice *result)
         size_t len = remove_dot_segments(*result, out);
         if (len < result->len) { /* a path that changes gets shorter */
             *result = slice_of(out, len);
+            return HTTP_PATH_RESOLVED;
         }
     }
-    return true;
+    return has_needless ? HTTP_PATH_UNESCAPED : HTTP_PATH_NORMAL;
 }

@@ -273,7 +273,8 @@ set_forwarded(struct stream *s)
     add_field(m, HTTP_FIELD_X_REQUEST_ID, SLICE("X-Request-ID"), s->http->request_id);
 }
 
-/* So that what was routed is what is forwarded. */
+/* So that what was routed is what is forwarded. Who has only escaped more than he had to finds the
+ * routes of what he means, and may have signed what he wrote: see forward_spelled(). */
 static enum reason
 normalize_path(struct stream *s)
 {
@@ -289,11 +290,14 @@ normalize_path(struct stream *s)
     if (!room) {
         return REASON_internal;
     }
-    if (!http_path_normalize(m->path, room, &path)) {
-        return REASON_bad_request;
-    }
-    if (path.ptr == m->path.ptr) {
-        return REASON_none;
+    switch (http_path_normalize(m->path, room, &path)) {
+    case HTTP_PATH_BAD: return REASON_bad_request;
+    case HTTP_PATH_NORMAL: return REASON_none;
+    case HTTP_PATH_UNESCAPED:
+        s->http->target = m->target;
+        s->http->spelled = m->path;
+        break;
+    case HTTP_PATH_RESOLVED: break;
     }
     size_t query = m->target.len - m->path.len;
     memcpy(room + path.len, m->target.ptr + m->path.len, query);
@@ -360,6 +364,15 @@ forward_request(struct stream *s)
         set_forwarded(s);
     }
     return set_upgrade(s);
+}
+
+void
+forward_spelled(struct stream *s)
+{
+    if (s->http->spelled.len > 0) {
+        s->http->req.path = s->http->spelled;
+        s->http->req.target = s->http->target;
+    }
 }
 
 bool

@@ -14,6 +14,11 @@
 enum reason
 forward_request(struct stream *s);
 
+/* Give the path back the escapes in which the client wrote it, after the route was found, unless that
+ * has rewritten it. */
+void
+forward_spelled(struct stream *s);
+
 /* Make an answer what the client gets: drops connection-specific fields. false: it is malformed. */
 bool
 forward_response(struct http_msg *m);

@@ -128,7 +128,11 @@ rewrite_path(struct stream *s)
     memcpy(target, first.ptr, first.len);
     memcpy(target + first.len, rest.ptr, rest.len);
     memcpy(target + first.len + rest.len, m->target.ptr + m->path.len, query);
-    s->http->target = m->target;
+    if (s->http->spelled.len > 0) {
+        s->http->spelled = SLICE("");
+    } else {
+        s->http->target = m->target;
+    }
     m->path = slice_of(target, first.len + rest.len);
     m->target = slice_of(target, m->path.len + query);
     return true;

@@ -394,6 +394,7 @@ stream_begin(struct stream *s)
     if (!count_request(s) || !is_within_limits(s, s->http->route) || !route_follow(s)) {
         return;
     }
+    forward_spelled(s);
     limit_total(s);
     retry_deposit(s);
     sticky_begin(s);

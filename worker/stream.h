@@ -106,7 +106,8 @@ struct stream_http {
     uint64_t quiet_due_ms; /* end of a silence */
     uint32_t quiet_ms;     /* how long one may be; 0: any */
     const struct conf_route *route; /* of conf */
-    struct slice target;         /* as the client has sent it, where the route has rewritten it */
+    struct slice target;         /* as the client has sent it, where req has another one */
+    struct slice spelled;        /* its path, where that has needless escapes: see forward_spelled() */
     struct conf_backend *sticky; /* whom the client's cookie is for; NULL: nobody */
     bool is_sticky_old;          /* that cookie is to be renewed */
     uint8_t grpc_code;           /* is_grpc: what the answer says */

@@ -190,6 +190,7 @@ def test_edits_both_ways(town):
 
 @pytest.mark.parametrize("target, seen", [
     ("/root", "/"), ("/root/", "/"), ("/root/x/y?z", "/x/y?z"), ("/whole/it?q", "/exact?q"), ("/edit", None),
+    ("/%72oot/%7ea%20?%61", "/~a%20?%61"),
 ])
 def test_path_is_rewritten(town, target, seen):
     assert town.ask(target=target).status == 200
