@@ -41,11 +41,10 @@ def arguments():
 
 
 def pss_kb(pid):
-    """Proportional set size: what is shared counts once over all processes."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    raise KeyError("Pss")
+    """Proportional set size, in which what is shared counts once over all processes, without the pages of files:
+    how many programs share a library changes with all else that runs on the machine."""
+    sizes = dict(re.findall(r"^(Pss_\w+): +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M))
+    return int(sizes["Pss_Anon"]) + int(sizes["Pss_Shmem"])
 
 
 class Bodies(threading.Thread):
