@@ -162,9 +162,7 @@ state_store(struct health *health, unsigned slot, enum shm_health_state state)
     }
     uint64_t now = clock_wall_us();
     shm_set(&h->since_us, now);
-    if (state == SHM_HEALTH_UNKNOWN) {
-        shm_set(&h->risen_us, 0);
-    } else if (state == SHM_HEALTH_UP && former == SHM_HEALTH_DOWN) {
+    if (state == SHM_HEALTH_UP && former == SHM_HEALTH_DOWN) {
         shm_set(&h->risen_us, now);
     }
     shm_health_set(health->shm, slot, state);

@@ -9,8 +9,8 @@
  */
 #include "worker/balance.h"
 
-#define GOLDEN \
-    UINT64_C(0x9e3779b97f4a7c15) /* its multiples are spread evenly, in any row of them */
+/* Its multiples are spread evenly, in any row of them. */
+#define GOLDEN UINT64_C(0x9e3779b97f4a7c15)
 
 /* (active + 1) / weight without division: below, at or above 0 for less, as much or more. */
 static int
